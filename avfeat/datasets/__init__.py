@@ -1,0 +1,1 @@
+"""Readers of dataset releases: one file per release, each yields manifest rows."""

@@ -1,0 +1,250 @@
+"""What an encoder is: a card of facts, the views it reads, and rows out, one for each step of its timeline."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfeat.errors import EncoderError, NotFiniteError
+from avfeat.views import View, Views
+
+Rows = NDArray[np.float32]
+"""float32 [steps, width]: an encoder's output for one clip."""
+
+RANDOM = "-random"
+"""Ends the encoder part of a feature's name when its weights are seeded random numbers."""
+
+_NAME = re.compile(r"(?P<encoder>[a-z0-9][a-z0-9_-]*)(?:\.(?P<stream>[a-z0-9]+))?(?:@(?P<layer>\d+))?")
+
+
+@dataclass(frozen=True, order=True)
+class FeatureName:
+    """``<encoder>[.<stream>][@<layer>]``, e.g. ``avhubert-large.av`` or ``xlsr-2b@9``; no layer means the last."""
+
+    encoder: str
+    stream: str = ""
+    layer: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> FeatureName:
+        """Read a name as users type it.
+
+        Raises:
+            EncoderError: the text has another form.
+        """
+        match = _NAME.fullmatch(text)
+        if match is None:
+            raise EncoderError(
+                f"{text!r} is not a feature name: write <encoder>[.<stream>][@<layer>] in lower case, "
+                "e.g. avhubert-large.av or xlsr-2b@9."
+            )
+        layer = match["layer"]
+        return cls(match["encoder"], match["stream"] or "", None if layer is None else int(layer))
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the name says that the weights are random."""
+        return self.encoder.endswith(RANDOM)
+
+    def __str__(self) -> str:
+        stream = f".{self.stream}" if self.stream else ""
+        layer = "" if self.layer is None else f"@{self.layer}"
+        return f"{self.encoder}{stream}{layer}"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One stream that an encoder can give: the views that it needs and the width of its rows."""
+
+    reads: tuple[View, ...]
+    width: int
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file that an encoder needs: where it comes from and how it is checked; ``sha256`` empty when unpublished."""
+
+    name: str
+    address: str
+    sha256: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Card:
+    """The facts of one encoder; the single source for the store's attributes, the docs and the licence list.
+
+    ``outputs`` maps a stream's name to what it reads and gives; an encoder with one output calls it ``""``.
+    ``first_seconds`` is the middle of the first row's time span, row k is at ``first_seconds + k / rate_hz``.
+    ``layers`` counts the blocks that ``@layer`` may name, 0 when there is no choice.
+    """
+
+    name: str
+    summary: str
+    outputs: Mapping[str, Output]
+    rate_hz: float
+    first_seconds: float
+    layers: int
+    licence: str
+    source: str
+    citation: str = ""
+    licence_note: str = ""
+    weights: tuple[WeightFile, ...] = ()
+    self_supervised: bool = True
+    gflop_per_second: float | None = None
+
+    def output(self, name: FeatureName) -> Output:
+        """Return the output that ``name`` asks for.
+
+        Raises:
+            EncoderError: this encoder has no such stream or layer; the message lists those it has.
+        """
+        if name.stream not in self.outputs:
+            known = ", ".join(f"{self.name}.{stream}" if stream else self.name for stream in self.outputs)
+            raise EncoderError(f"{name}: {self.name} has no stream {name.stream or '(unnamed)'!r}; it has {known}.")
+        if name.layer is not None and not 1 <= name.layer <= self.layers:
+            offer = f"1 to {self.layers}" if self.layers else "no layers to choose"
+            raise EncoderError(f"{name}: {self.name} has {offer}.")
+        return self.outputs[name.stream]
+
+
+@dataclass(frozen=True)
+class Request:
+    """How one encoder is to be built.
+
+    encoder: its name in the table, without ``-random``.
+    wanted: the features asked of it; all are computed in one pass.
+    weights: a file or folder given by the user in place of the card's own.
+    seed: seeded random weights instead of trained ones.
+    device: a torch device, ``cpu`` or ``cuda:0``.
+    settings: the encoder's own named choices, e.g. ``{"final_norm": "auto"}``.
+    """
+
+    encoder: str
+    wanted: tuple[FeatureName, ...]
+    weights: Path | None = None
+    seed: int | None = None
+    device: str = "cpu"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Encoding(ABC):
+    """One clip on its way through one encoder: takes its blocks, then gives its rows."""
+
+    @abstractmethod
+    def take(self, views: Views) -> None:
+        """Take the next block of the clip; blocks come in order and the last one carries sound and track."""
+
+    @abstractmethod
+    def finish(self, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
+        """Return the rows of the features in ``wanted``: those whose views could be made.
+
+        Raises:
+            ClipError: this clip gives no rows, e.g. it is too short.
+        """
+
+
+class Encoder(ABC):
+    """A frozen network, ready to run, with the features that it was built for.
+
+    ``provenance`` is plain data for the store: weight hashes, seed, settings, library versions, all that is needed to
+    make the rows again.
+    """
+
+    card: Card
+    wanted: tuple[FeatureName, ...]
+    provenance: Mapping[str, Any]
+
+    @abstractmethod
+    def begin(self) -> Encoding:
+        """Start a new clip."""
+
+    def reads(self) -> frozenset[View]:
+        """All views that the wanted features need."""
+        return frozenset(view for name in self.wanted for view in self.card.output(name).reads)
+
+
+class ClipEncoder(Encoder):
+    """An encoder that needs the whole clip at once, as networks with attention over time do."""
+
+    @abstractmethod
+    def encode(self, views: Views, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
+        """Return the rows of one whole clip; ``views`` holds at least what ``wanted`` reads."""
+
+    def begin(self) -> Encoding:
+        """Start a new clip."""
+        return _WholeClip(self)
+
+
+class FrameEncoder(Encoder):
+    """An encoder whose rows depend on one picture each, so that a clip of any length needs the memory of one block."""
+
+    view: View
+
+    @abstractmethod
+    def encode_pictures(self, pictures: NDArray[np.uint8], wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
+        """Return one row for each picture of ``pictures``, uint8 [n, size, size, 3]."""
+
+    def begin(self) -> Encoding:
+        """Start a new clip."""
+        return _FrameByFrame(self)
+
+
+class _WholeClip(Encoding):
+    def __init__(self, encoder: ClipEncoder):
+        self._encoder = encoder
+        self._blocks: list[Views] = []
+        self._reads = encoder.reads()
+
+    def take(self, views: Views) -> None:
+        self._blocks.append(views)
+
+    def finish(self, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
+        last = self._blocks[-1]
+        pictures = {
+            view: np.concatenate(parts)
+            for view in self._reads
+            if (parts := [block.pictures[view] for block in self._blocks if view in block.pictures])
+        }
+        whole = Views(0, pictures, last.sound, last.track, last.failures)
+        return self._encoder.encode(whole, wanted)
+
+
+class _FrameByFrame(Encoding):
+    def __init__(self, encoder: FrameEncoder):
+        self._encoder = encoder
+        self._rows: dict[FeatureName, list[Rows]] = {name: [] for name in encoder.wanted}
+
+    def take(self, views: Views) -> None:
+        pictures = views.pictures.get(self._encoder.view)
+        if pictures is not None and len(pictures):
+            for name, rows in self._encoder.encode_pictures(pictures, self._encoder.wanted).items():
+                self._rows[name].append(rows)
+
+    def finish(self, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
+        return {name: np.concatenate(self._rows[name]) for name in wanted}
+
+
+def check_rows(card: Card, name: FeatureName, rows: Rows) -> Rows:
+    """Return ``rows`` as they are, or refuse them.
+
+    Raises:
+        EncoderError: the shape is not [steps, width] of the card: a fault of the encoder, not of the clip.
+        NotFiniteError: a value is NaN or infinite; names the first such row.
+    """
+    width = card.output(name).width
+    if rows.ndim != 2 or rows.shape[1] != width or rows.dtype != np.float32:
+        raise EncoderError(
+            f"{name}: its card says float32 [steps, {width}], the encoder gave {rows.dtype} {rows.shape}."
+        )
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise NotFiniteError(f"{name} gave a value that is not finite in row {int(np.argmin(finite))} of {len(rows)}.")
+    return rows

@@ -1,0 +1,1 @@
+"""probes: small heads over stored features, fitted in seconds."""

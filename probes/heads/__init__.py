@@ -1,0 +1,1 @@
+"""The heads: each a small file with its formula."""
