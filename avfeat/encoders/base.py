@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avfeat.errors import EncoderError, NotFiniteError
+from avfeat.errors import ClipError, EncoderError, NotFiniteError
 from avfeat.views import View, Views
 
 Rows = NDArray[np.float32]
@@ -143,8 +143,8 @@ class Encoding(ABC):
         """Take the next block of the clip; blocks come in order and the last one carries sound and track."""
 
     @abstractmethod
-    def finish(self, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
-        """Return the rows of the features in ``wanted``: those whose views could be made.
+    def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Rows | ClipError]:
+        """Return the rows of the features in ``wanted``, those whose views could be made; or why one has none.
 
         Raises:
             ClipError: this clip gives no rows, e.g. it is too short.
@@ -175,8 +175,12 @@ class ClipEncoder(Encoder):
     """An encoder that needs the whole clip at once, as networks with attention over time do."""
 
     @abstractmethod
-    def encode(self, views: Views, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
-        """Return the rows of one whole clip; ``views`` holds at least what ``wanted`` reads."""
+    def encode(self, views: Views, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Rows | ClipError]:
+        """Return the rows of one whole clip, or why a feature has none; ``views`` holds at least what ``wanted`` reads.
+
+        Raises:
+            ClipError: no feature has rows.
+        """
 
     def begin(self) -> Encoding:
         """Start a new clip."""
@@ -206,7 +210,7 @@ class _WholeClip(Encoding):
     def take(self, views: Views) -> None:
         self._blocks.append(views)
 
-    def finish(self, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
+    def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Rows | ClipError]:
         last = self._blocks[-1]
         pictures = {
             view: np.concatenate(parts)
@@ -228,7 +232,7 @@ class _FrameByFrame(Encoding):
             for name, rows in self._encoder.encode_pictures(pictures, self._encoder.wanted).items():
                 self._rows[name].append(rows)
 
-    def finish(self, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
+    def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Rows | ClipError]:
         return {name: np.concatenate(self._rows[name]) for name in wanted}
 
 
