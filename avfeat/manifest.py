@@ -76,7 +76,7 @@ class DatasetInfo:
         if not _SAFE_NAME.fullmatch(self.name):
             raise ManifestError(
                 f"{self.name!r} cannot be a dataset's name: use a-z, 0-9, '.', '_' and '-', "
-                "with a letter or a digit first."
+                "with a letter or a digit first; on the command line, --name gives it."
             )
 
 

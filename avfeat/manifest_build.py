@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -110,5 +111,10 @@ def in_threads(work: Callable[[_In], _Out], items: Sequence[_In], workers: int |
 
 def _with_facts(row: Row, found: Media | UnreadableError | None) -> Row:
     unknown = found is None or isinstance(found, UnreadableError)
-    facts: dict[str, Any] = {name: None if unknown else getattr(found, name) for name in MEDIA_FACTS}
+    facts: dict[str, Any] = {name: None if unknown else _possible(getattr(found, name)) for name in MEDIA_FACTS}
     return replace(row, **facts)
+
+
+def _possible(fact: float | None) -> float | None:
+    """Return None for a number that only a damaged header can claim: negative, infinite or NaN."""
+    return fact if fact is not None and 0 <= fact < math.inf else None
