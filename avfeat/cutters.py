@@ -1,0 +1,195 @@
+"""How one picture becomes one view: the whole of it, the upright face, the mouth.
+
+``frame`` is the whole picture, resized by Pillow. ``squash`` scales both sides to the view's size. ``centre`` scales
+the short side to it, the long one to ``int(size * long / short)``, and cuts the middle at ``int((side - size) / 2)``,
+as the stock CLIP processor does. ``letterbox`` scales the long side to it and puts black beside the picture.
+
+``face`` is the square of ``crops.face_squares``, turned upright. One larger than the view is shrunk by Pillow, with its
+antialiasing, and then turned, both by the view's filter; a smaller one is turned and enlarged at once.
+
+``mouth`` is AV-HuBERT's: ``crops.mouth_transforms``, ``crops.warp_window``, ``crops.grey``.
+
+What lies outside the picture is black in ``face`` and ``mouth``, and neither smooths landmarks across a cut.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from avfeat import crops
+from avfeat.errors import NoFaceError
+from avfeat.landmarks import Track, fill_gaps, shots
+from avfeat.views import View, ViewSettings
+
+Picture = NDArray[np.uint8]
+"""uint8 RGB [height, width, 3]."""
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class Cutter(Protocol):
+    """Makes one view of one clip; ``shape`` is that of a picture of it."""
+
+    shape: tuple[int, ...]
+
+    def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:
+        """Return the view of ``picture``, which is number ``frame`` of the clip's timeline."""
+
+
+def cutter_of(view: View, settings: ViewSettings, track: Track | None, clip_id: str) -> Cutter:
+    """Return what makes ``view``: one of kind frame, face or mouth.
+
+    Raises:
+        NoFaceError: the view follows the face and there is none for longer than allowed.
+    """
+    if view.kind == "frame":
+        return WholePicture(view)
+    if track is None:
+        raise ValueError(f"{clip_id}: the view {view.kind} needs a track")
+    if settings.on_no_face == "center" and not track.found.any():
+        return _middle(view, track, clip_id)
+    filled = (
+        fill_gaps(track, math.inf, clip_id) if settings.on_no_face == "center" else fill_gaps(track, clip_id=clip_id)
+    )
+    parts = [filled.points[shot] for shot in shots(filled)]
+    if view.kind == "face":
+        squares = [crops.face_squares(points, settings.face_margin) for points in parts]
+        centres, sides, angles = (np.concatenate(each) for each in zip(*squares, strict=True))
+        return UprightSquare(view, centres, sides, angles)
+    transforms = [crops.mouth_transforms(points) for points in parts]
+    corners = [
+        crops.mouth_corners(points, transform, view.size_px)
+        for points, transform in zip(parts, transforms, strict=True)
+    ]
+    return Mouth(view, crops.invert(np.concatenate(transforms)), np.concatenate(corners))
+
+
+def _middle(view: View, track: Track, clip_id: str) -> Cutter:
+    width, height, frames = track.width_px, track.height_px, len(track.found)
+    side = min(width, height)
+    if view.kind == "face":
+        centre = np.array([(width - side) // 2, (height - side) // 2]) + (side - 1) / 2
+        return UprightSquare(view, np.tile(centre, (frames, 1)), np.full(frames, float(side)), np.zeros(frames))
+    if side < view.size_px:
+        raise NoFaceError(
+            f"{clip_id}: no face was found, and its pictures of {width} x {height} pixels are smaller than the "
+            f"{view.size_px} x {view.size_px} of their middle that would stand for the mouth."
+        )
+    return MiddlePixels(view)
+
+
+class WholePicture:
+    """The kind ``frame``."""
+
+    def __init__(self, view: View):
+        self.shape: tuple[int, ...] = (view.size_px, view.size_px, 3)
+        self._size = view.size_px
+        self._fit = view.fit
+        self._filter = _FILTERS[view.resample]
+
+    def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:
+        """Return the whole picture as a square of the view's size."""
+        image = Image.fromarray(picture)
+        size, width, height = self._size, image.width, image.height
+        if self._fit == "squash":
+            return np.asarray(image.resize((size, size), self._filter))
+        if self._fit == "centre":
+            short = min(width, height)
+            width, height = (size if side == short else int(size * side / short) for side in (width, height))
+            left, top = int((width - size) / 2), int((height - size) / 2)
+            return np.asarray(image.resize((width, height), self._filter))[top : top + size, left : left + size]
+        long = max(width, height)
+        width, height = (max(round(size * side / long), 1) for side in (width, height))
+        left, top = (size - width) // 2, (size - height) // 2
+        canvas = np.zeros(self.shape, np.uint8)
+        canvas[top : top + height, left : left + width] = np.asarray(image.resize((width, height), self._filter))
+        return canvas
+
+
+class UprightSquare:
+    """The kind ``face``: centres [T, 2] and sides [T] in pixels, angles [T] in radians, one for each frame."""
+
+    def __init__(self, view: View, centres: crops.Floats, sides: crops.Floats, angles: crops.Floats):
+        self.shape: tuple[int, ...] = (view.size_px, view.size_px, 3)
+        self._size = view.size_px
+        self._filter = _FILTERS[view.resample]
+        self._squares = np.column_stack([centres, sides, angles])
+
+    def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:
+        """Return the square around the face, upright."""
+        x, y, side, angle = self._squares[frame].tolist()
+        size = self._size
+        cosine, sine = math.cos(angle), math.sin(angle)
+        step = max(side / size, 1.0)
+        # Pillow puts the corner of the first pixel at (0, 0), landmarks its centre.
+        reach = math.ceil(size / 2 * (abs(cosine) + abs(sine))) + 2
+        around = _around(picture, x + 0.5, y + 0.5, reach, step, self._filter)
+        if around is None:
+            return np.zeros(self.shape, np.uint8)
+        image, middle_x, middle_y = around
+        # From an output pixel to a place in the image, around the square's middle on both sides.
+        scale = side / size / step
+        across, down, half = cosine * scale, sine * scale, size / 2
+        turn = (across, -down, middle_x - (across - down) * half, down, across, middle_y - (down + across) * half)
+        return np.asarray(image.transform((size, size), Image.Transform.AFFINE, turn, self._filter))
+
+
+def _around(
+    picture: Picture, x: float, y: float, reach: int, step: float, resample: Image.Resampling
+) -> tuple[Image.Image, float, float] | None:
+    """Return the picture around (x, y) with ``step`` pixels made one, and where (x, y) is in it; None outside of it.
+
+    It reaches ``reach`` shrunk pixels to each side, less where the picture ends; whole ones, so that (x, y) lies on the
+    corner of four.
+    """
+    height, width = picture.shape[:2]
+    left, right = min(reach, math.floor(x / step)), min(reach, math.floor((width - x) / step))
+    top, bottom = min(reach, math.floor(y / step)), min(reach, math.floor((height - y) / step))
+    if left + right <= 0 or top + bottom <= 0:
+        return None
+    support = math.ceil(2 * step) + 1
+    x0, y0 = max(math.floor(x - left * step) - support, 0), max(math.floor(y - top * step) - support, 0)
+    x1, y1 = math.ceil(x + right * step) + support, math.ceil(y + bottom * step) + support
+    image = Image.fromarray(np.ascontiguousarray(picture[y0:y1, x0:x1]))
+    x, y = x - x0, y - y0
+    if step == 1:
+        return image, x, y
+    box = (
+        max(x - left * step, 0.0),
+        max(y - top * step, 0.0),
+        min(x + right * step, image.width),
+        min(y + bottom * step, image.height),
+    )
+    return image.resize((left + right, top + bottom), resample, box=box), left, top
+
+
+class Mouth:
+    """The kind ``mouth``: inverse transforms [T, 2, 3] and window corners [T, 2], one for each frame."""
+
+    def __init__(self, view: View, inverses: crops.Floats, corners: NDArray[np.int64]):
+        self.shape: tuple[int, ...] = (view.size_px, view.size_px)
+        self._size = view.size_px
+        self._inverses = inverses
+        self._corners = corners
+
+    def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:
+        """Return the mouth in grey."""
+        return crops.grey(crops.warp_window(picture, self._inverses[frame], self._corners[frame], self._size))
+
+
+class MiddlePixels:
+    """The kind ``mouth`` where no face is: the middle of the picture, not resized."""
+
+    def __init__(self, view: View):
+        self.shape: tuple[int, ...] = (view.size_px, view.size_px)
+        self._size = view.size_px
+
+    def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:
+        """Return the picture's middle in grey."""
+        top, left = ((side - self._size) // 2 for side in picture.shape[:2])
+        return crops.grey(picture[top : top + self._size, left : left + self._size])
