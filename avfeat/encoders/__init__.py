@@ -1,0 +1,177 @@
+"""The table of encoders: names anyone can read; a module is loaded only when its encoder is asked for.
+
+A module of the table is light to import (no torch, no transformers) and defines ``CARDS``, name to Card, and
+``build(request)``. It may define ``missing(name)``, what this machine lacks in one sentence or ``""``, and
+``SETTINGS``, name to the settings of that encoder. Other distributions add encoders through entry points of the group
+``avfeat.encoders``, e.g. ``my-encoder = "my_package.my_module"``; a name of the table here cannot be taken over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from avfeat.encoders.base import RANDOM, Card, Encoder, FeatureName, Request
+from avfeat.errors import AvfeatError, EncoderError
+
+ENCODERS = {
+    "logmel": "avfeat.encoders.logmel",
+    "landmarks": "avfeat.encoders.landmarks",
+}
+
+GROUP = "avfeat.encoders"
+"""Entry points of this group are encoders of other distributions."""
+
+
+def known_encoders() -> dict[str, str]:
+    """Return name to module for every encoder: ours first, then those of other distributions, by name."""
+    others = {point.name: point.value for point in entry_points(group=GROUP)}
+    return ENCODERS | {name: others[name] for name in sorted(others) if name not in ENCODERS}
+
+
+def card_of(name: str) -> Card:
+    """Return the card of the encoder called ``name`` in the table.
+
+    Raises:
+        EncoderError: there is no such encoder, or its module cannot be loaded.
+    """
+    card: Card = _module(name).CARDS[name]
+    return card
+
+
+def build_encoder(request: Request) -> Encoder:
+    """Return the encoder, its weights loaded, ready to run.
+
+    Raises:
+        EncoderError: no such encoder, stream, layer or setting.
+        WeightsError: its weights are missing, or are not what it needs.
+        SetupError: this machine lacks something.
+    """
+    encoder: Encoder = _module(request.encoder).build(request)
+    for feature in request.wanted:
+        encoder.card.output(feature)
+    return encoder
+
+
+def resolve(
+    texts: Sequence[str],
+    *,
+    weights: Path | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+    settings: Mapping[str, Any] | None = None,
+) -> list[Request]:
+    """Read feature names as users type them; features of one encoder share a request, and so one load and one pass.
+
+    Args:
+        texts: ``<encoder>[.<stream>][@<layer>]``; names given twice count once.
+        weights: a file or folder in place of the card's own weights; only with a single encoder.
+        seed: random weights for every encoder that has weights; ``-random`` is added to its name. A name that
+            already ends in ``-random`` has seed 0 unless another is given.
+        device: a torch device for all.
+        settings: named choices; only with a single encoder.
+
+    Returns:
+        One request for each encoder, in the order of ``texts``.
+
+    Raises:
+        EncoderError: an unknown name (the message lists near ones and all there are), stream or layer.
+    """
+    requests: dict[tuple[str, int | None], Request] = {}
+    for text in texts:
+        request = _read(text, seed)
+        key = request.encoder, request.seed
+        if key in requests:
+            both = dict.fromkeys((*requests[key].wanted, *request.wanted))
+            requests[key] = replace(requests[key], wanted=tuple(both))
+        else:
+            requests[key] = request
+    if (weights is not None or settings) and len(requests) > 1:
+        names = ", ".join(request.encoder for request in requests.values())
+        what = "weights" if weights is not None else "settings"
+        raise EncoderError(
+            f"the {what} belong to one encoder and {len(requests)} were named ({names}): run them apart."
+        )
+    return [
+        replace(request, weights=weights, device=device, settings=dict(settings or {})) for request in requests.values()
+    ]
+
+
+def catalogue() -> list[dict[str, object]]:
+    """Return a row of plain data for each encoder: its card in short, and what this machine lacks to run it."""
+    rows = []
+    for name in known_encoders():
+        try:
+            rows.append(describe(name))
+        except AvfeatError as error:
+            rows.append({"name": name, "available": False, "missing": str(error)})
+    return rows
+
+
+def describe(name: str) -> dict[str, object]:
+    """Return the whole card of one encoder as plain data, with its settings and what this machine lacks to run it.
+
+    Raises:
+        EncoderError: there is no such encoder, or its module cannot be loaded.
+    """
+    card, module = card_of(name), _module(name)
+    missing = module.missing(name) if hasattr(module, "missing") else ""
+    settings = module.SETTINGS[name] if hasattr(module, "SETTINGS") else {}
+    return {
+        "name": card.name,
+        "summary": card.summary,
+        "streams": [stream for stream in card.outputs if stream],
+        "reads": {stream: [view.kind for view in output.reads] for stream, output in card.outputs.items()},
+        "width": {stream: output.width for stream, output in card.outputs.items()},
+        "rate_hz": card.rate_hz,
+        "first_seconds": card.first_seconds,
+        "layers": card.layers,
+        "gflop_per_second": card.gflop_per_second,
+        "self_supervised": card.self_supervised,
+        "licence": card.licence,
+        "licence_note": card.licence_note,
+        "source": card.source,
+        "citation": card.citation,
+        "weights": [file.name for file in card.weights],
+        "settings": {key: setting.meaning for key, setting in settings.items()},
+        "available": not missing,
+        "missing": missing,
+    }
+
+
+def _read(text: str, seed: int | None) -> Request:
+    feature = FeatureName.parse(text)
+    name = feature.encoder.removesuffix(RANDOM)
+    card = card_of(name)
+    if feature.is_random and not card.weights:
+        raise EncoderError(f"{text}: {name} has no weights that could be random; name it {name}.")
+    if not card.weights:
+        seed = None
+    elif feature.is_random and seed is None:
+        seed = 0
+    card.output(feature)
+    wanted = replace(feature, encoder=name if seed is None else name + RANDOM)
+    return Request(name, (wanted,), seed=seed)
+
+
+def _module(name: str) -> ModuleType:
+    known = known_encoders()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise EncoderError(f"there is no encoder {name!r}.{hint} There are: {', '.join(known)}.")
+    try:
+        module = importlib.import_module(known[name])
+    except Exception as error:  # whatever another distribution's module does at import is its own fault, not ours
+        raise EncoderError(
+            f"the encoder {name} cannot be loaded: importing {known[name]} failed ({type(error).__name__}: {error})."
+        ) from error
+    if name not in getattr(module, "CARDS", {}) or not hasattr(module, "build"):
+        raise EncoderError(f"the encoder {name} cannot be loaded: {known[name]} has no card of that name or no build.")
+    return module
