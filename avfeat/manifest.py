@@ -224,6 +224,18 @@ class Manifest:
             raise ManifestError(f"{self.info.name} has no clip {clip_id!r}; its nearest ids are: {near}.")
         return Row(*(_to_python(column)[0] for column in self.table.slice(at, 1).columns))
 
+    def media_root(self, root: Path | None = None) -> Path:
+        """Return the folder that paths are relative to: ``root`` when given, else the one that the manifest names.
+
+        Raises:
+            ManifestError: there is no such folder, or none is named.
+        """
+        named = str(root or self.info.root)
+        if not named or not Path(named).is_dir():
+            where = f"{named} is not a folder" if named else f"{self.info.name} does not say where its media lie"
+            raise ManifestError(f"{where}: give the folder with --root.")
+        return Path(named)
+
     def select(self, split: str | None = None) -> Manifest:
         """Return the clips of one split, all when ``split`` is None; the digest is that of the clips selected.
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from avfeat.datasets.folder import walk
-from avfeat.errors import ManifestError, UnreadableError
+from avfeat.errors import UnreadableError
 from avfeat.manifest import Manifest
 from avfeat.manifest_build import Advance, in_threads, probe_each
 from avfeat.manifest_rules import SEGMENTS, flat_segments
@@ -69,7 +69,7 @@ def check(
         advance: is told of every file that was probed.
 
     Raises:
-        ManifestError: ``root`` is not a folder.
+        ManifestError: a folder below ``root`` cannot be listed.
     """
     counts = {"clips listed": len(manifest)}
     findings: list[Finding] = []
@@ -133,8 +133,6 @@ def _check_files(
     manifest: Manifest, root: Path, workers: int | None, advance: Advance | None, findings: list[Finding]
 ) -> dict[str, int]:
     """Append what is odd about the files to ``findings`` and return the counts."""
-    if not root.is_dir():
-        raise ManifestError(f"{root} is not a folder; say with --root where the media of {manifest.info.name} lie.")
     listed: list[str] = manifest.table["path"].to_pylist()
     missing: list[str] = []
     unreadable: list[str] = []

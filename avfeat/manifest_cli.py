@@ -95,7 +95,7 @@ def check(
     from avfeat.manifest_check import check as check_manifest
 
     clips = Manifest.read(manifest)
-    where = (root or Path(clips.info.root)) if media else None
+    where = clips.media_root(root) if media else None
     with Progress(len(clips) if media else 0, unit="files") as progress:
         report = check_manifest(clips, where, workers=workers, advance=progress.advance)
     print(_report_json(clips.key, report) if as_json else _report_text(report))

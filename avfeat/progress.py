@@ -120,7 +120,9 @@ def _bar(stream: TextIO, total: int) -> tuple[Bar, TaskID]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    bar = Progress(BarColumn(bar_width=16), TextColumn("{task.fields[line]}"), console=Console(file=stream), redirect_stdout=False)
+    bar = Progress(
+        BarColumn(bar_width=16), TextColumn("{task.fields[line]}"), console=Console(file=stream), redirect_stdout=False
+    )
     return bar, bar.add_task("", total=total, line="")
 
 

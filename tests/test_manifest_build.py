@@ -271,6 +271,19 @@ def test_errors_and_wrong_commands_have_their_exit_codes(release: Path, tmp_path
     wrong = COMMAND.invoke(app, ["check", str(tmp_path / "none.parquet")])
     assert wrong.exit_code == 1
     assert wrong.stderr.startswith("ManifestError: ") and wrong.stderr.count("\n") == 1
+    (tmp_path / "list.csv").write_text("path\na.mp4\n")
+    made = [
+        "build",
+        "csv",
+        str(tmp_path / "list.csv"),
+        "--root",
+        str(release / "gone"),
+        "-o",
+        str(tmp_path / "x.parquet"),
+    ]
+    assert COMMAND.invoke(app, [*made, "--no-probe"]).exit_code == 0
+    lost = COMMAND.invoke(app, ["check", str(tmp_path / "x.parquet")])
+    assert lost.exit_code == 1 and "gone is not a folder: give the folder with --root" in lost.stderr
     moved = COMMAND.invoke(app, ["build", "folder", str(release), "-o", str(tmp_path / "Bad Name.parquet")])
     assert moved.exit_code == 1 and "--name" in moved.stderr
     assert COMMAND.invoke(app, ["build", "folder", str(release)]).exit_code == 2
