@@ -1,0 +1,184 @@
+"""The official tensors' names: what belongs to the encoder, what shapes it has, and a model from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from avfeat.encoders.avhubert.model import Architecture, AvHubert
+from avfeat.encoders.folding import fold_batch_norms, fold_weight_norm
+from avfeat.errors import WeightsError
+
+PREFIXES = ("encoder.w2v_model.", "w2v_encoder.w2v_model.")
+"""What stands before the encoder's names in fine-tuned files (seq2seq, CTC); pre-trained files have nothing there."""
+
+NOT_THE_ENCODER = ("decoder.", "w2v_encoder.proj.")
+"""Names beside the encoder in fine-tuned files: the lip reader's own layers."""
+
+NOT_NEEDED = ("mask_emb", "label_embs_concat", "final_proj.", "target_glu.")
+"""Names inside the encoder that only training uses. ``mask_emb`` is fresh noise in fine-tuned files."""
+
+_TRACKED = ".num_batches_tracked"
+_POSITION = "encoder.pos_conv.0"
+_VIDEO = "feature_extractor_video"
+_LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
+
+
+def encoder_tensors(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Return the encoder's tensors under their bare official names, floats as float32.
+
+    The prefix is taken off at the start of a name only: bare names contain ``encoder.`` too.
+
+    Raises:
+        WeightsError: a name is neither the encoder's nor on the written lists of what to leave out.
+    """
+    prefix = next((each for each in PREFIXES if any(key.startswith(each) for key in state)), "")
+    strange = [key for key in state if not key.startswith(prefix) and not key.startswith(NOT_THE_ENCODER)]
+    if strange:
+        raise WeightsError(f"{source}: {_some(strange)} beside {prefix}* should not be in an AV-HuBERT file.")
+    bare = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+    return {
+        key: tensor.float() if tensor.is_floating_point() else tensor
+        for key, tensor in bare.items()
+        if not key.startswith(NOT_NEEDED) and not key.endswith(_TRACKED)
+    }
+
+
+def architecture_of(tensors: Mapping[str, Tensor], heads: int, norm_first: bool, source: str) -> Architecture:
+    """Return the architecture that the tensors show; heads and the norms' place come from elsewhere.
+
+    Raises:
+        WeightsError: a tensor that is needed for it is missing; names it.
+    """
+
+    def shape(key: str, axes: int) -> tuple[int, ...]:
+        if key not in tensors or tensors[key].ndim != axes:
+            raise WeightsError(
+                f"{source}: the tensor {key} with {axes} axes is missing, so this is no AV-HuBERT encoder."
+            )
+        return tuple(tensors[key].shape)
+
+    (width,) = shape("encoder.layer_norm.weight", 1)
+    _, group_width, kernel = shape(f"{_POSITION}.weight_v", 3)
+    numbers = [int(match[1]) for key in tensors if (match := _LAYER.match(key))]
+    if not group_width or width % group_width or width % heads:
+        raise WeightsError(f"{source}: a width of {width} fits neither {heads} heads nor groups of {group_width}.")
+    return Architecture(
+        width=width,
+        layers=max(numbers, default=-1) + 1,
+        ffn=shape("encoder.layers.0.fc1.weight", 2)[0],
+        heads=heads,
+        norm_first=norm_first,
+        resnet_width=shape(f"{_VIDEO}.resnet.frontend3D.0.weight", 5)[0],
+        audio_width=shape("feature_extractor_audio.proj.weight", 2)[1],
+        conv_kernel=kernel,
+        conv_groups=width // group_width,
+    )
+
+
+def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Return the bare official name and shape of every tensor that the encoder needs, in the files' order."""
+    width, ffn = architecture.width, architecture.ffn
+    shapes: dict[str, tuple[int, ...]] = dict(_linear("feature_extractor_audio.proj", width, architecture.audio_width))
+    shapes |= _resnet(f"{_VIDEO}.resnet", architecture.resnet_width)
+    shapes |= _linear(f"{_VIDEO}.proj", width, 8 * architecture.resnet_width)
+    shapes |= _linear("post_extract_proj", width, 2 * width)
+    kernel = architecture.conv_kernel
+    shapes |= {
+        f"{_POSITION}.bias": (width,),
+        f"{_POSITION}.weight_g": (1, 1, kernel),
+        f"{_POSITION}.weight_v": (width, width // architecture.conv_groups, kernel),
+    }
+    for number in range(architecture.layers):
+        name = f"encoder.layers.{number}"
+        for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
+            shapes |= _linear(f"{name}.self_attn.{projection}", width, width)
+        shapes |= _norm(f"{name}.self_attn_layer_norm", width)
+        shapes |= _linear(f"{name}.fc1", ffn, width)
+        shapes |= _linear(f"{name}.fc2", width, ffn)
+        shapes |= _norm(f"{name}.final_layer_norm", width)
+    shapes |= _norm("encoder.layer_norm", width)
+    shapes |= _norm("layer_norm", 2 * width)
+    return shapes
+
+
+def model_of(tensors: Mapping[str, Tensor], architecture: Architecture, source: str) -> AvHubert:
+    """Return the frozen network in evaluation mode, its norms folded.
+
+    Args:
+        tensors: bare official names; every one that the encoder needs, and no other.
+        architecture: their shapes.
+        source: the file, for the message.
+
+    Raises:
+        WeightsError: a tensor is missing, unknown or of another shape; names it.
+    """
+    shapes = official_shapes(architecture)
+    missing = [key for key in shapes if key not in tensors]
+    if missing:
+        raise WeightsError(f"{source}: {_some(missing)} missing; the encoder cannot do without.")
+    unknown = [key for key in tensors if key not in shapes]
+    if unknown:
+        raise WeightsError(f"{source}: {_some(unknown)} not known to this encoder; it may be another network's file.")
+    for key, shape in shapes.items():
+        if tuple(tensors[key].shape) != shape:
+            raise WeightsError(f"{source}: {key} has shape {list(tensors[key].shape)}, not {list(shape)}.")
+    folded = fold_batch_norms(tensors)
+    folded["encoder.pos_conv.bias"] = folded.pop(f"{_POSITION}.bias")
+    gain, direction = folded.pop(f"{_POSITION}.weight_g"), folded.pop(f"{_POSITION}.weight_v")
+    folded["encoder.pos_conv.weight"] = fold_weight_norm(gain, direction)
+    with torch.device("meta"):
+        model = AvHubert(architecture)
+    model.load_state_dict({key: _own(tensor) for key, tensor in folded.items()}, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def _linear(name: str, outputs: int, inputs: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", (outputs, inputs)
+    yield f"{name}.bias", (outputs,)
+
+
+def _norm(name: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", (width,)
+    yield f"{name}.bias", (width,)
+
+
+def _batch_norm(name: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield from _norm(name, width)
+    yield f"{name}.running_mean", (width,)
+    yield f"{name}.running_var", (width,)
+
+
+def _resnet(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {f"{name}.frontend3D.0.weight": (width, 1, 5, 7, 7)}
+    shapes |= _batch_norm(f"{name}.frontend3D.1", width)
+    shapes[f"{name}.frontend3D.2.weight"] = (width,)
+    for stage in range(4):
+        outputs = width * 2**stage
+        for number in range(2):
+            block = f"{name}.trunk.layer{stage + 1}.{number}"
+            inputs = outputs // 2 if stage and not number else outputs
+            shapes[f"{block}.conv1.weight"] = (outputs, inputs, 3, 3)
+            shapes |= _batch_norm(f"{block}.bn1", outputs)
+            shapes[f"{block}.relu1.weight"] = (outputs,)
+            shapes[f"{block}.relu2.weight"] = (outputs,)
+            shapes[f"{block}.conv2.weight"] = (outputs, outputs, 3, 3)
+            shapes |= _batch_norm(f"{block}.bn2", outputs)
+            if inputs != outputs:
+                shapes[f"{block}.downsample.0.weight"] = (outputs, inputs, 1, 1)
+                shapes |= _batch_norm(f"{block}.downsample.1", outputs)
+    return shapes
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy that no file is mapped behind; pictures' kernels with channels last, as their inputs are."""
+    return tensor.clone(memory_format=torch.channels_last if tensor.ndim == 4 else torch.contiguous_format)
+
+
+def _some(keys: list[str]) -> str:
+    shown = ", ".join(islice(keys, 5))
+    return f"{shown} and {len(keys) - 5} more are" if len(keys) > 5 else f"{shown} {'is' if len(keys) == 1 else 'are'}"
