@@ -134,16 +134,9 @@ def _chains(faces_per_frame: Sequence[Sequence[Face]]) -> list[list[_Sighting]]:
     for frame, faces in enumerate(faces_per_frame):
         ended += [chain for chain in running if frame - chain[-1].frame - 1 > _GAP_FRAMES]
         running = [chain for chain in running if frame - chain[-1].frame - 1 <= _GAP_FRAMES]
-        # In an order of their own, so that ties do not depend on the order in which they came.
-        sightings = sorted((_sight(frame, face) for face in faces), key=_rank)
-        pairs = [
-            (cost, each, which)
-            for each, chain in enumerate(running)
-            for which, sighting in enumerate(sightings)
-            if (cost := _between_sightings(chain[-1], sighting)) < np.inf
-        ]
+        sightings = _sight(frame, faces)
         free_chains, free_sightings = set(range(len(running))), set(range(len(sightings)))
-        for _, each, which in sorted(pairs):
+        for _, each, which in _pairs([chain[-1] for chain in running], sightings):
             if each in free_chains and which in free_sightings:
                 running[each].append(sightings[which])
                 free_chains.remove(each)
@@ -152,9 +145,28 @@ def _chains(faces_per_frame: Sequence[Sequence[Face]]) -> list[list[_Sighting]]:
     return ended + running
 
 
-def _sight(frame: int, face: Face) -> _Sighting:
-    middles, sizes = _boxes(face.points[None])
-    return _Sighting(frame, face, middles[0], float(sizes[0]))
+def _sight(frame: int, faces: Sequence[Face]) -> list[_Sighting]:
+    """Return the faces of one frame in an order of their own, so that ties do not depend on the one they came in."""
+    if not faces:
+        return []
+    middles, sizes = _boxes(np.stack([face.points for face in faces]))
+    sightings = (_Sighting(frame, *each) for each in zip(faces, middles, sizes.tolist(), strict=True))
+    return sorted(sightings, key=_rank)
+
+
+def _pairs(lasts: list[_Sighting], sightings: list[_Sighting]) -> list[tuple[float, int, int]]:
+    """Return who could be whom, the most alike first: how unlike, place in ``lasts``, place in ``sightings``."""
+    if not lasts or not sightings:
+        return []
+    middles, sizes, frames = zip(*((each.middle, each.size, each.frame) for each in lasts), strict=True)
+    cost = _strangeness(
+        np.stack(middles)[:, None],
+        np.array(sizes)[:, None],
+        np.stack([each.middle for each in sightings]),
+        np.array([each.size for each in sightings]),
+        sightings[0].frame - np.array(frames)[:, None] - 1,
+    )
+    return sorted((float(cost[each, which]), int(each), int(which)) for each, which in np.argwhere(cost < np.inf))
 
 
 def _rank(sighting: _Sighting) -> tuple[float, list[float], bytes, bytes]:
@@ -166,11 +178,6 @@ def _boxes(points: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np
     """Return the middles [T, 2] and sizes [T] (root of the area, at least one pixel) of the points' tight boxes."""
     low, high = points.min(axis=1).astype(np.float64), points.max(axis=1).astype(np.float64)
     return (low + high) / 2, np.sqrt(np.maximum((high - low).prod(axis=1), 1))
-
-
-def _between_sightings(before: _Sighting, after: _Sighting) -> float:
-    gap = np.array(after.frame - before.frame - 1)
-    return float(_strangeness(before.middle, np.array(before.size), after.middle, np.array(after.size), gap))
 
 
 def _strangeness(

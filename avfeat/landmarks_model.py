@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-import weakref
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +76,8 @@ class Face:
 class Landmarker:
     """MediaPipe FaceLandmarker on the CPU, picture by picture, so that a face never depends on the pictures before.
 
-    Use it in a ``with`` statement or call ``close``. It must be made in the process that uses it.
+    Use it in a ``with`` statement or call ``close``: MediaPipe prints a traceback when Python ends before that. It must
+    be made in the process that uses it.
 
     Args:
         model: the model file; None looks where ``find_model`` does.
@@ -92,7 +92,7 @@ class Landmarker:
         with _quiet():
             self._detector, self._image = _create(path)
         self._pid = os.getpid()
-        self._close = weakref.finalize(self, _close_in, self._pid, self._detector)
+        self._open = True
         self._warm = False
 
     def __enter__(self) -> Landmarker:
@@ -104,8 +104,10 @@ class Landmarker:
         self.close()
 
     def close(self) -> None:
-        """Free the model; nothing happens the second time."""
-        self._close()
+        """Free the model; nothing happens the second time, nor in a process forked from the one that made it."""
+        if self._open and os.getpid() == self._pid:
+            self._open = False
+            self._detector.close()
 
     def detect(self, pictures: NDArray[np.uint8]) -> list[list[Face]]:
         """Return the faces of each picture, at most three, in no particular order.
@@ -113,6 +115,8 @@ class Landmarker:
         Args:
             pictures: uint8 RGB [n, height, width, 3].
         """
+        if not self._open:
+            raise RuntimeError("this Landmarker is closed")
         if os.getpid() != self._pid:
             # MediaPipe's threads do not survive a fork: its detect would wait for them for ever.
             raise RuntimeError("this Landmarker was made before a fork: make one in the process that uses it")
@@ -157,11 +161,6 @@ def _create(model: Path) -> tuple[Any, Any]:
             "install what MediaPipe needs with apt-get install libegl1 libgles2 libgl1 libglib2.0-0."
         ) from error
     return detector, lambda picture: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture)
-
-
-def _close_in(pid: int, detector: Any) -> None:
-    if os.getpid() == pid:
-        detector.close()
 
 
 @contextmanager
