@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from avfeat.clip_decode import Pass, first_picture, turn_of
-from avfeat.clip_file import Opened, open_file
+from avfeat.clip_decode import Pass, Run, turn_of
+from avfeat.clip_facts import Count, Status, verdict
+from avfeat.clip_file import Opened, first_picture, open_file
+from avfeat.clip_sound import SoundLine
+from avfeat.containers import is_cut_off
 from avfeat.errors import NoPicturesError, NoSoundError, UnreadableError
-from avfeat.timeline import RATE_HZ
 
 
 @dataclass(frozen=True)
 class Media:
-    """What a file says of itself. Width and height are those of the displayed picture, after rotation."""
+    """What a file says of itself; None is unknown.
+
+    duration_seconds: from time zero to the end of the longest stream.
+    fps: pictures per second, an average where they come unevenly.
+    source_frames: pictures in the file, those that an edit list hides among them.
+    width, height: of the displayed picture, after rotation; pixels that are not square stay as stored.
+    container, video_codec, audio_codec: libav's short names, empty where there is none.
+    audio_channels: of the chosen sound.
+    rotation_degrees: how far the stored picture is turned clockwise to be displayed.
+    video_start_seconds, audio_start_seconds: where the chosen streams begin on the clip's timeline.
+    video_streams, audio_streams, video_index, audio_index: how many there are, and which were chosen. Of the pictures
+        the stream flagged as default, then the one with the most pixels, then the first, never a cover picture; of the
+        sound the stream flagged as default, then the one with the most channels, then the first.
+    """
 
     duration_seconds: float | None
     fps: float | None
@@ -35,6 +53,8 @@ class Media:
     audio_codec: str = ""
     audio_channels: int | None = None
     rotation_degrees: int = 0
+    video_start_seconds: float | None = None
+    audio_start_seconds: float | None = None
     video_streams: int = 0
     audio_streams: int = 0
     video_index: int | None = None
@@ -43,12 +63,21 @@ class Media:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came out of a clip."""
+    """What came out of a clip.
+
+    frames: pictures on the 25 Hz timeline; source_frames: pictures that were decoded for them.
+    sound_samples: at 16 kHz, from time zero on.
+    status: ``truncated`` where more than one picture, or more than 60 ms of sound, is missing.
+    detail: one sentence on all that is missing or damaged, empty if nothing is.
+    video_start_seconds … sound_end_seconds: when the streams begin and end; before its start a picture is the first
+        one and sound is zero.
+    corrupt: pictures and packets of sound that the decoder marked as damaged or refused.
+    """
 
     frames: int = 0
     source_frames: int = 0
     sound_samples: int = 0
-    status: Literal["done", "truncated"] = "done"
+    status: Status = "done"
     detail: str = ""
     video_start_seconds: float | None = None
     video_end_seconds: float | None = None
@@ -56,7 +85,6 @@ class Decoded:
     sound_end_seconds: float | None = None
     corrupt_pictures: int = 0
     corrupt_sounds: int = 0
-    packet_errors: int = 0
 
 
 def library_versions() -> dict[str, str]:
@@ -66,45 +94,64 @@ def library_versions() -> dict[str, str]:
 
 
 def probe(path: Path) -> Media:
-    """Read what a media file says of itself.
+    """Read what a media file says of itself, and decode its first picture to see how it is turned.
 
     Raises:
         UnreadableError: it is not media; one sentence guesses what it is instead.
     """
-    opened = open_file(path, path.name)
+    return _probe(path, path.name)[0]
+
+
+def _probe(path: Path, name: str) -> tuple[Media, tuple[int, int] | None]:
+    """Return the facts and the stored (width, height) of the pictures."""
+    opened = open_file(path, name)
     try:
-        return _media(opened)
+        video, audio, container = opened.video, opened.audio, opened.container
+        rate = video and (video.average_rate or video.guessed_rate)
+        starts = [_start(opened, stream) if stream else None for stream in (video, audio)]
+        ends = [opened.announced_end(stream) for stream in (video, audio) if stream]
+        frames = (video.frames or None) if video else None
+        picture = first_picture(opened)
+        if picture is not None:
+            size: tuple[int, int] | None = (picture.width, picture.height)
+        else:
+            size = (video.width, video.height) if video else None
+        shown = size[::-1] if size and picture is not None and turn_of(picture)[0] else size
+        media = Media(
+            duration_seconds=_duration(opened, ends),
+            fps=float(rate) if rate else None,
+            source_frames=frames,
+            width=shown[0] if shown else None,
+            height=shown[1] if shown else None,
+            has_video=video is not None,
+            has_audio=audio is not None,
+            audio_rate_hz=audio.rate if audio else None,
+            container=opened.format,
+            video_codec=video.codec_context.name if video else "",
+            audio_codec=audio.codec_context.name if audio else "",
+            audio_channels=audio.channels if audio else None,
+            rotation_degrees=-picture.rotation % 360 if picture is not None else 0,
+            video_start_seconds=starts[0],
+            audio_start_seconds=starts[1],
+            video_streams=len(container.streams.video),
+            audio_streams=len(container.streams.audio),
+            video_index=video.index if video else None,
+            audio_index=audio.index if audio else None,
+        )
+        return media, size
     finally:
         opened.close()
 
 
-def _media(opened: Opened) -> Media:
-    video, audio, container = opened.video, opened.audio, opened.container
-    rate = video and (video.average_rate or video.guessed_rate)
-    picture = first_picture(opened)
-    quarter = picture is not None and turn_of(picture)[0]
-    return Media(
-        duration_seconds=container.duration / 1_000_000 if container.duration else None,
-        fps=float(rate) if rate else None,
-        source_frames=(video.frames or None) if video else None,
-        width=(video.height if quarter else video.width) if video else None,
-        height=(video.width if quarter else video.height) if video else None,
-        has_video=video is not None,
-        has_audio=audio is not None,
-        audio_rate_hz=audio.rate if audio else None,
-        container=container.format.name,
-        video_codec=video.codec_context.name if video else "",
-        audio_codec=audio.codec_context.name if audio else "",
-        audio_channels=audio.layout.nb_channels if audio else None,
-        video_streams=len(container.streams.video),
-        audio_streams=len(container.streams.audio),
-        video_index=video.index if video else None,
-        audio_index=audio.index if audio else None,
-    )
-
-
 class Clip:
     """One media file as pictures on the 25 Hz timeline and 16 kHz mono sound. Use it in a ``with`` statement.
+
+    Time zero is presentation time 0 of the file; where its clock does not start with the clip (transport and program
+    streams, pieces cut from something longer) it is the earliest start of a stream. Frame k shows the last picture
+    with floor(25 t + 1/2) <= k; before the first picture it is that one. The timeline ends with the last picture's
+    duration. Pictures are turned upright as the file asks; pixels that are not square stay as stored; interlaced
+    pictures stay woven; where the size changes, later pictures are scaled to the first one's. Surround is mixed down
+    as ffmpeg does for 16-bit mono.
 
     Args:
         path: the file.
@@ -112,7 +159,7 @@ class Clip:
         pictures: whether pictures are wanted.
         sound: whether sound is wanted.
         memory_bytes: pictures are kept for a second look while they fit this; else the file is decoded again.
-        block_frames: how many frames come at once.
+        block_frames: how many frames come at once, fewer where they would take more than half of ``memory_bytes``.
 
     Raises:
         UnreadableError: it is not media.
@@ -129,14 +176,19 @@ class Clip:
         block_frames: int = 32,
     ):
         self.clip_id = clip_id
-        self.media = probe(path)
+        self.media, self._size = _probe(path, clip_id)
         self._path = path
-        self._wants = (pictures, sound)
+        self._wants_pictures = pictures
+        self._wants_sound = sound
         self._memory_bytes = memory_bytes
         self._block_frames = block_frames
         self._kept: list[NDArray[np.uint8]] | None = None
-        self._sound: NDArray[np.float32] | None = None
-        self._facts = Decoded()
+        self._line: SoundLine | None = None
+        self._frames = 0
+        self._pictures: Count | None = None
+        self._sound: Count | None = None
+        self._whole_end: Fraction | None = None
+        self._cut_off = False
 
     def __enter__(self) -> Self:
         return self
@@ -147,77 +199,123 @@ class Clip:
         self.close()
 
     def close(self) -> None:
-        """Let go of what is kept in memory."""
+        """Let go of the pictures and the sound that are kept in memory."""
         self._kept = None
-        self._sound = None
+        self._line = None
 
     def blocks(self) -> Iterator[NDArray[np.uint8]]:
         """Yield the pictures, upright RGB, uint8 [n, height, width, 3], n at most ``block_frames``.
 
-        May be called again: the same pictures come, from memory where they fit it. Do not write into a block.
+        The first time through, the sound is decoded by the way. May be called again: the same pictures come, from
+        memory where they fit it, so do not write into a block.
 
         Raises:
             NoPicturesError: the file has none, or they were not wanted.
-            UnreadableError: not one picture can be decoded.
+            UnreadableError: not one picture can be decoded, or the disk failed.
         """
-        if not self.media.has_video or not self._wants[0]:
+        if not self.media.has_video:
             raise NoPicturesError(f"{self.clip_id}: the file has no pictures.")
+        if not self._wants_pictures:
+            raise NoPicturesError(f"{self.clip_id}: the clip was opened with pictures=False.")
         if self._kept is not None:
             yield from self._kept
             return
-        yield from self._decode(True, self._wants[1] and self._sound is None)
+        yield from self._decode(True, self._wants_sound and self._line is None)
 
     def sound(self) -> NDArray[np.float32]:
-        """Return the sound from time zero on: float32 [samples], 16 kHz, mono.
+        """Return the sound from time zero on: float32 [samples], 16 kHz, mono, 16-bit values divided by 32768.
 
         Raises:
             NoSoundError: the file has none, or it was not wanted.
+            UnreadableError: the disk failed, or the sound cannot be mixed to mono.
         """
-        if not self.media.has_audio or not self._wants[1]:
+        if not self.media.has_audio:
             raise NoSoundError(f"{self.clip_id}: the file has no sound track.")
-        if self._sound is None:
+        if not self._wants_sound:
+            raise NoSoundError(f"{self.clip_id}: the clip was opened with sound=False.")
+        if self._line is None:
             for _ in self._decode(False, True):
                 pass
-        assert self._sound is not None
-        return self._sound
+        assert self._line is not None
+        return self._line.samples()
 
     def facts(self) -> Decoded:
-        """Return what was decoded; complete after a full pass."""
-        return self._facts
+        """Return what has been decoded; a stream counts once it has been read to its end."""
+        status, detail = verdict(self._pictures, self._sound, self._whole_end, self._cut_off)
+        pictures, sound = self._pictures or Count(), self._sound or Count()
+        return Decoded(
+            frames=self._frames,
+            source_frames=pictures.decoded,
+            sound_samples=len(self._line) if self._line is not None else 0,
+            status=status,
+            detail=detail,
+            video_start_seconds=_float(pictures.start),
+            video_end_seconds=_float(pictures.end),
+            sound_start_seconds=_float(sound.start),
+            sound_end_seconds=_float(sound.end),
+            corrupt_pictures=pictures.corrupt + pictures.failed,
+            corrupt_sounds=sound.corrupt + sound.failed,
+        )
 
     def _decode(self, pictures: bool, sound: bool) -> Iterator[NDArray[np.uint8]]:
         opened = open_file(self._path, self.clip_id)
         try:
-            work = Pass(opened, pictures, sound)
+            work = Pass(opened, self._size if pictures else None, sound)
             kept: list[NDArray[np.uint8]] | None = []
             frames = 0
-            for block in _blocks(work.runs(), self._block_frames):
+            for block in _blocks(work.runs(), self._block_frames, self._memory_bytes // 2):
                 frames += len(block)
-                if kept is not None:
+                if kept is not None and frames * block[0].nbytes <= self._memory_bytes:
                     kept.append(block)
-                    if sum(each.nbytes for each in kept) > self._memory_bytes:
-                        kept = None
+                else:
+                    kept = None
                 yield block
+            whole_end = opened.whole_end()
         finally:
             opened.close()
-        if pictures and not frames:
-            raise UnreadableError(f"{self.clip_id}: not one of its pictures can be decoded.")
-        if pictures:
-            self._kept = kept
+        self._cut_off = is_cut_off(self._path)
         if work.sound is not None:
-            self._sound = work.sound.line.samples()
-        self._facts = Decoded(
-            frames=frames or self._facts.frames,
-            source_frames=work.pictures.decoded if work.pictures else self._facts.source_frames,
-            sound_samples=len(self._sound) if self._sound is not None else 0,
-            video_end_seconds=frames / RATE_HZ,
-        )
+            self._line, self._sound = work.sound.line, work.sound.count
+        if work.pictures is not None:
+            self._pictures, self._frames, self._kept = work.pictures.count, frames, kept
+            if not frames:
+                raise UnreadableError(f"{self.clip_id}: {_nothing_to_see(work.pictures.count)}.")
+        read = (self._pictures is not None) + (self._sound is not None)
+        self._whole_end = whole_end if read == self.media.has_video + self.media.has_audio else None
 
 
-def _blocks(runs: Iterator[tuple[NDArray[np.uint8], int]], size: int) -> Iterator[NDArray[np.uint8]]:
+def _nothing_to_see(count: Count) -> str:
+    if count.packets == 0:
+        return "its pictures are announced, but not one is in the file"
+    return f"not one of its {count.packets} pictures can be decoded"
+
+
+def _start(opened: Opened, stream: VideoStream | AudioStream) -> float | None:
+    return None if stream.start_time is None else float(opened.seconds(stream, stream.start_time))
+
+
+def _duration(opened: Opened, ends: list[Fraction | None]) -> float | None:
+    known = [end for end in ends if end is not None]
+    if known:
+        return float(max(known))
+    container = opened.container
+    if not container.duration:
+        return None
+    if opened.whole_end() is not None:
+        return _float(opened.whole_end())
+    start = Fraction(container.start_time or 0, 1_000_000)
+    return float(start + Fraction(container.duration, 1_000_000) - opened.zero)
+
+
+def _float(seconds: Fraction | None) -> float | None:
+    return None if seconds is None else float(seconds)
+
+
+def _blocks(runs: Iterator[Run], most_frames: int, most_bytes: int) -> Iterator[NDArray[np.uint8]]:
     block: NDArray[np.uint8] | None = None
     filled = 0
     for picture, count in runs:
+        size = max(min(most_frames, most_bytes // picture.nbytes), 1)
         while count:
             if block is None:
                 block, filled = np.empty((size, *picture.shape), np.uint8), 0

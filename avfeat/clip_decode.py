@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
+from typing import Any
 
 import av.error
 import av.stream
@@ -12,105 +12,141 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from avfeat.clip_facts import Count
 from avfeat.clip_file import Opened
 from avfeat.clip_sound import SoundLine
+from avfeat.errors import UnreadableError
 from avfeat.slots import Slots
 from avfeat.timeline import SOUND_RATE_HZ
+
+Run = tuple[NDArray[np.uint8], int]
+"""An upright RGB picture, uint8 [height, width, 3], and the number of frames that it stays."""
 
 Turn = tuple[bool, bool, bool]
 """How to turn a stored picture upright: transpose, then mirror left-right, then mirror top-bottom."""
 
 SOUND_JUMP = Fraction(1, 25)
-"""Seconds between a stamp and the samples counted so far from which on the stamp is believed."""
+"""Seconds between a stamp of the sound and the samples counted so far, from which on the stamp is believed."""
+
+SOUND_BACK = Fraction(1)
+"""Seconds that sound may jump back; what is heard twice is cut once, but a second clock cannot be told from a first."""
+
+LONGEST_GAP = Fraction(600)
+"""Seconds that a clock may jump forth: a lecture holds its slide for minutes, a broken stamp is hours away."""
 
 
-class Pictures:
-    """Decodes the chosen video stream to runs of upright RGB pictures."""
+class _Stream:
+    """What pictures and sound have in common: counting, and reading stamps."""
 
-    def __init__(self, stream: VideoStream, zero: Fraction):
-        stream.thread_type = "AUTO"
+    def __init__(self, opened: Opened, stream: VideoStream | AudioStream, step: Fraction):
+        # One thread: with more, the pixels of a damaged clip differ from run to run and with the number of processors,
+        # and with as many clips at once as processors one thread each is the cheapest.
+        stream.codec_context.thread_count = 1
         self.stream = stream
-        self.decoded = 0
-        self.corrupt = 0
-        self.start_seconds: Fraction | None = None
-        self.end_seconds: Fraction | None = None
-        self._zero = zero
+        self.count = Count(announced_end=opened.announced_end(stream), step=step)
+        self._opened = opened
         self._tick = stream.time_base or Fraction(1, 1000)
-        self._usual = 1 / Fraction(stream.guessed_rate or stream.average_rate or 25)
+
+    def decode(self, packet: Packet[Any] | None) -> list[Any]:
+        """Decode one packet, None at the end; damage is counted."""
+        try:
+            if packet is None:
+                return self.stream.decode(None)
+            if packet.size:
+                self.count.packets += 1
+                self.count.discarded += packet.is_discard
+            return packet.decode()
+        except av.error.FFmpegError:
+            self.count.failed += 1
+            self.count.lost_seconds += (packet.duration or 0) * self._tick if packet else Fraction(0)
+            return []
+
+    def _place(self, frame: VideoFrame | AudioFrame, furthest_back: Fraction) -> Fraction | None:
+        """Count a frame and return its time, or None where its clock has jumped out of reach."""
+        count = self.count
+        if count.jump:
+            return None
+        expected = count.end if count.end is not None else Fraction(0)
+        seconds = expected if frame.pts is None else self._opened.seconds(self.stream, frame.pts)
+        if seconds - expected > LONGEST_GAP or (count.end is not None and seconds - expected < -furthest_back):
+            count.jump = (expected, seconds)
+            return None
+        count.decoded += 1
+        count.corrupt += frame.is_corrupt
+        if count.start is None:
+            count.start = seconds
+        return seconds
+
+
+class Pictures(_Stream):
+    """Decodes the chosen video stream to runs of upright RGB pictures of one size, that of the first."""
+
+    def __init__(self, opened: Opened, stream: VideoStream, size: tuple[int, int]):
+        self._usual = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
+        super().__init__(opened, stream, self._usual)
         self._slots: Slots[VideoFrame] = Slots()
         self._reformatter = VideoReformatter()
-        self._size: tuple[int, int] | None = None
-        self._turn: Turn = (False, False, False)
+        self._size = size
+        self._turn: Turn | None = None
+        self._last: Fraction | None = None
 
-    def take(self, frame: VideoFrame) -> Iterator[tuple[NDArray[np.uint8], int]]:
-        """Take the next decoded picture; yield the one before it and for how many frames it stays."""
-        if self._size is None:
-            self._size = (frame.width, frame.height)
+    def take(self, frame: VideoFrame) -> Iterator[Run]:
+        """Take the next decoded picture; yield the one before it."""
+        seconds = self._place(frame, LONGEST_GAP)
+        if seconds is None:
+            return
+        if self._turn is None:
             self._turn = turn_of(frame)
-        self.decoded += 1
-        self.corrupt += bool(frame.is_corrupt)
-        seconds = self._seconds(frame)
-        if self.start_seconds is None:
-            self.start_seconds = seconds
-        self.end_seconds = seconds + (frame.duration * self._tick if frame.duration else self._usual)
+        if self._last is not None and seconds < self._last:
+            self.count.misplaced += 1
+            return
+        self._last = seconds
+        self.count.end = seconds + (frame.duration * self._tick if frame.duration > 0 else self._usual)
         run = self._slots.take(seconds, frame)
         if run is not None:
-            yield self.upright(run[0]), run[1]
+            yield self._upright(run[0]), run[1]
 
-    def finish(self) -> Iterator[tuple[NDArray[np.uint8], int]]:
-        """Yield the last run."""
-        run = self._slots.finish(self.end_seconds) if self.end_seconds is not None else None
+    def finish(self) -> Iterator[Run]:
+        """Yield the last picture."""
+        if self._opened.format == "mov" and isinstance(self.stream, VideoStream):
+            self.count.announced = len(self.stream.index_entries)
+        run = self._slots.finish(self.count.end) if self.count.end is not None else None
         if run is not None:
-            yield self.upright(run[0]), run[1]
+            yield self._upright(run[0]), run[1]
 
-    def upright(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Return a picture as uint8 RGB [height, width, 3], turned upright, in the size of the clip's first picture."""
-        width, height = self._size or (frame.width, frame.height)
-        rgb = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation="BICUBIC", threads=1
-        )
+    def _upright(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        width, height = self._size
+        try:
+            rgb = self._reformatter.reformat(
+                frame, width=width, height=height, format="rgb24", interpolation="BICUBIC", threads=1
+            )
+        except (av.error.FFmpegError, ValueError) as error:
+            raise UnreadableError(
+                f"{self._opened.name}: pictures in the pixel format {frame.format.name} cannot be converted to RGB."
+            ) from error
         plane = rgb.planes[0]
-        stored = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)[:, : 3 * width]
-        return turned(stored.reshape(height, width, 3), self._turn)
-
-    def _seconds(self, frame: VideoFrame) -> Fraction:
-        if frame.pts is not None:
-            return frame.pts * self._tick - self._zero
-        return Fraction(0) if self.end_seconds is None else self.end_seconds
+        stored = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
+        return turned(stored.reshape(height, width, 3), self._turn or (False, False, False))
 
 
 def turn_of(frame: VideoFrame) -> Turn:
     """Read the display matrix of a picture; an angle between quarter turns counts as the nearest of them.
 
-    The matrix maps stored (x, y) to displayed (a x + c y, b x + d y), as ISO/IEC 14496-12 defines it.
+    The matrix maps stored (x, y) to displayed (a x + c y, b x + d y), as ISO/IEC 14496-12 §6.2.2 has it.
     """
-    if "DISPLAYMATRIX" not in frame.side_data:
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
         return False, False, False
-    matrix = np.frombuffer(memoryview(frame.side_data["DISPLAYMATRIX"]), np.int32)
-    a, b, _, c, d = matrix[:5].tolist()
+    a, b, _, c, d = np.frombuffer(memoryview(data), np.int32)[:5].tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):
         return True, c < 0, b < 0
     return False, a < 0, d < 0
-
-
-def first_picture(opened: Opened) -> VideoFrame | None:
-    """Decode the first picture of the chosen video stream, or None where none can be decoded; uses up ``opened``."""
-    if opened.video is None:
-        return None
-    opened.video.codec_context.thread_count = 1
-    try:
-        for packet in opened.container.demux(opened.video):
-            with suppress(av.error.InvalidDataError):
-                for frame in packet.decode():
-                    return frame
-    except av.error.FFmpegError:
-        return None
-    return None
 
 
 def turned(picture: NDArray[np.uint8], turn: Turn) -> NDArray[np.uint8]:
@@ -121,94 +157,105 @@ def turned(picture: NDArray[np.uint8], turn: Turn) -> NDArray[np.uint8]:
     return picture[:: -1 if flip else 1, :: -1 if mirror else 1]
 
 
-class Sound:
+class Sound(_Stream):
     """Decodes the chosen audio stream to 16 kHz mono on the timeline, through 16-bit samples.
 
     Never through float: libswresample mixes stereo to float mono 1.4142 times louder than to 16-bit mono.
     """
 
-    def __init__(self, stream: AudioStream, zero: Fraction):
-        self.stream = stream
+    def __init__(self, opened: Opened, stream: AudioStream):
+        super().__init__(opened, stream, Fraction(0))
         self.line = SoundLine()
-        self.decoded = 0
-        self.corrupt = 0
-        self.start_seconds: Fraction | None = None
-        self.end_seconds: Fraction | None = None
-        self._zero = zero
-        self._tick = stream.time_base or Fraction(1, 1000)
         self._resampler: AudioResampler | None = None
         self._shape: tuple[str, str, int] | None = None
 
     def take(self, frame: AudioFrame) -> None:
-        """Take the next decoded stretch of samples."""
-        self.decoded += 1
-        self.corrupt += bool(frame.is_corrupt)
-        expected = Fraction(0) if self.end_seconds is None else self.end_seconds
-        seconds = expected if frame.pts is None else frame.pts * self._tick - self._zero
+        """Take the next decoded samples; a jump of their stamps, or another sample format, begins a new stretch."""
+        seconds = self._place(frame, SOUND_BACK)
+        if seconds is None:
+            return
+        count = self.count
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if shape != self._shape or self.end_seconds is None or abs(seconds - expected) > SOUND_JUMP:
+        length = Fraction(frame.samples, frame.sample_rate)
+        if count.end is None or shape != self._shape or abs(seconds - count.end) > SOUND_JUMP:
             self._flush()
             self._shape = shape
             self._resampler = AudioResampler(format="s16", layout="mono", rate=SOUND_RATE_HZ)
             self.line.begin(seconds)
-            expected = seconds
-        if self.start_seconds is None:
-            self.start_seconds = seconds
-        self.end_seconds = expected + Fraction(frame.samples, frame.sample_rate)
+            count.end = seconds
+        count.end += length
+        count.step = max(count.step, length)
+        # Stamps have done their work; without them the resampler can only count samples.
+        frame.pts = None
         self._resample(frame)
 
     def finish(self) -> None:
-        """Take what the resampler still holds."""
+        """Take what the resampler still holds and cut the padding that MP4's last packet carries."""
         self._flush()
+        announced, end = self.count.announced_end, self.count.end
+        if self._opened.format != "mov" or announced is None or end is None:
+            return
+        if announced < end <= announced + 2 * self.count.step:
+            self.line.cut(announced)
+            self.count.end = announced
 
     def _flush(self) -> None:
-        if self._resampler is not None:
-            self._resample(None)
-            self._resampler = None
+        self._resample(None)
+        self._resampler = None
 
     def _resample(self, frame: AudioFrame | None) -> None:
         if self._resampler is None:
             return
-        if frame is not None:
-            frame.pts = None
-        for part in self._resampler.resample(frame):
+        try:
+            parts = self._resampler.resample(frame)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise UnreadableError(
+                f"{self._opened.name}: sound in the layout {self._shape} cannot be mixed to mono."
+            ) from error
+        for part in parts:
             self.line.add(part.to_ndarray()[0])
 
 
 class Pass:
-    """One pass over the packets of a clip; ``runs`` gives pictures, sound gathers by the way."""
+    """One pass over the packets of a clip: ``runs`` gives its pictures, ``sound`` gathers by the way."""
 
-    def __init__(self, opened: Opened, pictures: bool, sound: bool):
+    def __init__(self, opened: Opened, size: tuple[int, int] | None, sound: bool):
+        """Prepare; ``size`` is the stored (width, height) of the pictures, None if they are not wanted."""
         self._opened = opened
-        self.pictures = Pictures(opened.video, opened.zero) if pictures and opened.video else None
-        self.sound = Sound(opened.audio, opened.zero) if sound and opened.audio else None
-        self.packet_errors = 0
-        self.discarded = 0
+        self.pictures = Pictures(opened, opened.video, size) if size and opened.video else None
+        self.sound = Sound(opened, opened.audio) if sound and opened.audio else None
 
-    def runs(self) -> Iterator[tuple[NDArray[np.uint8], int]]:
-        """Yield upright pictures, each with the number of frames that it stays."""
-        chosen = [each.stream for each in (self.pictures, self.sound) if each is not None]
+    def runs(self) -> Iterator[Run]:
+        """Yield upright pictures, each with the number of frames that it stays.
+
+        Raises:
+            UnreadableError: the disk failed, or a picture or the sound has a form that cannot be converted.
+        """
+        wanted = {each.stream.index: each for each in (self.pictures, self.sound) if each is not None}
         for stream in self._opened.container.streams:
-            if stream not in chosen:
+            if stream.index not in wanted:
                 stream.discard = av.stream.Discard.all
-        for frame in self._frames(chosen):
-            if isinstance(frame, VideoFrame) and self.pictures is not None:
-                yield from self.pictures.take(frame)
-            elif isinstance(frame, AudioFrame) and self.sound is not None:
+        for frame in self._frames(wanted):
+            if isinstance(frame, AudioFrame) and self.sound is not None:
                 self.sound.take(frame)
+            elif isinstance(frame, VideoFrame) and self.pictures is not None:
+                yield from self.pictures.take(frame)
         if self.sound is not None:
             self.sound.finish()
         if self.pictures is not None:
             yield from self.pictures.finish()
 
-    def _frames(self, chosen: list[VideoStream | AudioStream]) -> Iterator[VideoFrame | AudioFrame]:
+    def _frames(self, wanted: dict[int, Pictures | Sound]) -> Iterator[VideoFrame | AudioFrame]:
+        flushed: set[int] = set()
         try:
-            for packet in self._opened.container.demux(*chosen):
-                try:
-                    yield from packet.decode()  # type: ignore[misc]
-                except av.error.FFmpegError:
-                    self.packet_errors += 1
+            for packet in self._opened.container.demux([each.stream for each in wanted.values()]):
+                index = packet.stream.index
+                if packet.dts is None and packet.pts is None and not packet.size:
+                    flushed.add(index)
+                yield from wanted[index].decode(packet)
         except av.error.FFmpegError:
-            self.packet_errors += 1
-            for stream in chosen:
-                yield from stream.decode(None)
+            # The end of what can be read; what is missing shows when the ends are compared.
+            self._opened.check_disk()
+        for index in wanted.keys() - flushed:
+            yield from wanted[index].decode(None)
+        self._opened.check_disk()

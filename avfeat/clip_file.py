@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import av.container
 import av.error
 import av.stream
 from av.audio.stream import AudioStream
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from avfeat.containers import FORMATS, what_it_is
+from avfeat.containers import FORMATS, HEAD_BYTES, picture_format, what_it_is
 from avfeat.errors import UnreadableError
 
 BUFFER_BYTES = 1 << 17
@@ -27,19 +28,33 @@ TS_DISCONT = 0x200
 LONGEST_LEAD = Fraction(1)
 """Seconds. A file whose first stamp is later than this is a piece of something longer."""
 
+TELLS_ITS_END = ("mov", "matroska", "avi", "asf", "flv", "wav", "flac", "mxf")
+"""Formats whose header says how long they are; libavformat estimates the length of all others from what is there."""
+
+FIRST_PICTURE_PACKETS = 500
+"""A probe gives up its search for a picture after so many packets."""
+
 _NOT_MOVING = (
     av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails | av.stream.Disposition.still_image
 )
 
 
 class _OneFile:
-    """A file object without a name: the decoder can read it, and nothing in it can be taken for an address."""
+    """A file object without a name: the decoder can read it, and nothing in it can be taken for an address.
+
+    ``error`` keeps what went wrong on the disk, which libavformat would take for the end of the file.
+    """
 
     def __init__(self, path: Path):
+        self.error: OSError | None = None
         self._file = path.open("rb", buffering=0)
 
     def read(self, size: int) -> bytes:
-        return self._file.read(size)
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            self.error = error
+            raise
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return self._file.seek(offset, whence)
@@ -53,18 +68,55 @@ class _OneFile:
 
 @dataclass(frozen=True)
 class Opened:
-    """A container with the streams that stand for the clip, and its time zero in seconds on the container's clock."""
+    """A container, the streams that stand for the clip, and time zero in seconds on the container's clock."""
 
+    name: str
     container: av.container.InputContainer
     video: VideoStream | None
     audio: AudioStream | None
     zero: Fraction
-    _file: _OneFile
+    file: _OneFile
+
+    @property
+    def format(self) -> str:
+        """Short name of the container format, e.g. ``mov`` for MP4 and QuickTime."""
+        return self.container.format.name.split(",")[0]
+
+    def seconds(self, stream: VideoStream | AudioStream, stamp: int) -> Fraction:
+        """Return a stamp of a stream as seconds on the clip's timeline."""
+        return stamp * (stream.time_base or Fraction(1, 1000)) - self.zero
+
+    def announced_end(self, stream: VideoStream | AudioStream) -> Fraction | None:
+        """Return where the file says that a stream ends, in seconds on the timeline; None if it does not say."""
+        if self.format not in TELLS_ITS_END:
+            return None
+        if stream.duration:
+            return self.seconds(stream, (stream.start_time or 0) + stream.duration)
+        tag = _clock(stream.metadata.get("DURATION", ""))
+        return tag - self.zero if tag else None
+
+    def whole_end(self) -> Fraction | None:
+        """Return where the file as a whole says that it ends, if it does not say so for each stream."""
+        if self.format not in TELLS_ITS_END or not self.container.duration:
+            return None
+        streams: tuple[VideoStream | AudioStream, ...] = self.container.streams.video + self.container.streams.audio
+        if any(self.announced_end(stream) is not None for stream in streams):
+            return None
+        return Fraction(self.container.duration, 1_000_000) - self.zero
+
+    def check_disk(self) -> None:
+        """Raise if the disk, and not the file's content, was what ended the reading.
+
+        Raises:
+            UnreadableError: it was.
+        """
+        if self.file.error is not None:
+            raise UnreadableError(f"{self.name}: reading the file failed ({self.file.error.strerror}).")
 
     def close(self) -> None:
         """Close the container and its file."""
         self.container.close()
-        self._file.close()
+        self.file.close()
 
 
 def open_file(path: Path, name: str) -> Opened:
@@ -79,24 +131,16 @@ def open_file(path: Path, name: str) -> Opened:
     """
     file = _open(path, name)
     try:
-        container = av.open(
-            file,
-            mode="r",
-            container_options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ""},
-            metadata_errors="replace",
-            buffer_size=BUFFER_BYTES,
-        )
-    except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
+        picture = picture_format(file.read(HEAD_BYTES))
+        if picture:
+            raise UnreadableError(f"{name} is a picture ({picture}), not a video.")
+        file.seek(0)
+        return _opened(file, name)
+    except (av.error.FFmpegError, ValueError, RuntimeError) as error:
         file.close()
-        raise UnreadableError(f"{name}: {what_it_is(path)}.") from error
-    try:
-        video = best_video(list(container.streams.video))
-        audio = best_audio(list(container.streams.audio))
-        if video is None and audio is None:
-            raise UnreadableError(f"{name}: {what_it_is(path)}.")
-        return Opened(container, video, audio, time_zero(container), file)
+        clause = what_it_is(path)
+        raise UnreadableError(f"{name} {clause}{'' if clause.endswith('?') else '.'}") from error
     except BaseException:
-        container.close()
         file.close()
         raise
 
@@ -113,8 +157,26 @@ def _open(path: Path, name: str) -> _OneFile:
         raise UnreadableError(f"{name}: {path} cannot be opened ({reason}).") from error
 
 
-def best_video(streams: list[VideoStream]) -> VideoStream | None:
-    """Choose the pictures: those flagged as default, then the most pixels, then the first; never a cover picture."""
+def _opened(file: _OneFile, name: str) -> Opened:
+    container = av.open(
+        file,
+        mode="r",
+        container_options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": ""},
+        metadata_errors="replace",
+        buffer_size=BUFFER_BYTES,
+    )
+    video, audio = best_video(container.streams.video), best_audio(container.streams.audio)
+    if video is None and audio is None:
+        found = sorted({f"{stream.type} {stream.codec_tag}".strip() for stream in container.streams})
+        container.close()
+        raise UnreadableError(
+            f"{name} has no pictures and no sound that can be decoded; in it are: {', '.join(found) or 'no streams'}."
+        )
+    return Opened(name, container, video, audio, time_zero(container), file)
+
+
+def best_video(streams: Sequence[VideoStream]) -> VideoStream | None:
+    """Choose the pictures: streams flagged as default, then the most pixels, then the first; never a cover picture."""
     moving = [
         stream
         for stream in streams
@@ -123,23 +185,21 @@ def best_video(streams: list[VideoStream]) -> VideoStream | None:
     return max(moving, key=lambda stream: (_is_default(stream), stream.width * stream.height), default=None)
 
 
-def best_audio(streams: list[AudioStream]) -> AudioStream | None:
+def best_audio(streams: Sequence[AudioStream]) -> AudioStream | None:
     """Choose the sound as ffmpeg does: streams flagged as default, then the most channels, then the first."""
-    heard = [
-        stream for stream in streams if stream.codec_context is not None and stream.rate and stream.layout.nb_channels
-    ]
-    return max(heard, key=lambda stream: (_is_default(stream), stream.layout.nb_channels), default=None)
+    heard = [stream for stream in streams if stream.codec_context is not None and stream.rate and stream.channels]
+    return max(heard, key=lambda stream: (_is_default(stream), stream.channels), default=None)
 
 
-def _is_default(stream: Any) -> bool:
+def _is_default(stream: av.stream.Stream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.default)
 
 
 def time_zero(container: av.container.InputContainer) -> Fraction:
     """Return time zero on the container's clock.
 
-    It is zero, save where that clock does not start with the clip: in program and transport streams, and in pieces cut
-    from something longer. There it is the earliest start of any stream.
+    It is zero, save where that clock does not start with the clip: in program and transport streams and Ogg, and in
+    pieces cut from something longer. There it is the earliest start of any stream.
     """
     starts = [
         stream.start_time * stream.time_base
@@ -147,5 +207,33 @@ def time_zero(container: av.container.InputContainer) -> Fraction:
         if stream.start_time is not None and stream.time_base is not None
     ]
     first = min(starts, default=Fraction(0))
-    own_clock = bool(container.format.flags & TS_DISCONT)
-    return first if own_clock or first > LONGEST_LEAD else Fraction(0)
+    return first if container.format.flags & TS_DISCONT or first > LONGEST_LEAD else Fraction(0)
+
+
+def first_picture(opened: Opened) -> VideoFrame | None:
+    """Decode the first picture, or return None where none can be; the container cannot be used for more after that."""
+    if opened.video is None:
+        return None
+    opened.video.codec_context.thread_count = 1
+    packets = 0
+    try:
+        for packet in opened.container.demux(opened.video):
+            packets += 1
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                frames = []
+            if frames or packets > FIRST_PICTURE_PACKETS:
+                return frames[0] if frames else None
+    except av.error.FFmpegError:
+        opened.check_disk()
+    return None
+
+
+def _clock(text: str) -> Fraction | None:
+    """Read hours:minutes:seconds as Matroska's DURATION tag has them."""
+    parts = text.strip().split(":")
+    try:
+        return int(parts[0]) * 3600 + int(parts[1]) * 60 + Fraction(parts[2]) if len(parts) == 3 else None
+    except ValueError:
+        return None

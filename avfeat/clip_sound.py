@@ -38,6 +38,16 @@ class SoundLine:
         self._skip -= cut
         self._append(samples[cut:])
 
+    def cut(self, seconds: Fraction) -> None:
+        """Cut what lies after this time."""
+        end = max(round(seconds * SOUND_RATE_HZ), 0)
+        while self._chunks and self._length > end:
+            last = self._chunks.pop()
+            self._length -= len(last)
+            self._append(last[: max(end - self._length, 0)])
+            if self._length == end:
+                return
+
     def samples(self) -> NDArray[np.float32]:
         """Return all of it as float32 [samples], each the stored int16 divided by 32768."""
         if len(self._chunks) > 1:

@@ -1,0 +1,148 @@
+"""What a clip announced against what could be decoded: done or truncated, and one sentence on what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+Status = Literal["done", "truncated"]
+
+SHORTEST_LOSS = Fraction(1, 25)
+"""Seconds: what is missing counts from one and a half frames of the 25 Hz timeline on."""
+
+
+@dataclass
+class Count:
+    """What one stream announced and what came of it.
+
+    announced: entries in the index of the file, None where it has none that counts.
+    announced_end: seconds on the timeline, None where the file does not say.
+    step: seconds of one picture, or of one packet of sound.
+    packets, discarded: read from the file; marked there as not to be shown, as an edit list does.
+    decoded, corrupt: what the decoder gave; how many of those it marked as damaged.
+    misplaced: pictures whose stamp lies before one that was already shown; they are left out.
+    failed, lost_seconds: packets that the decoder refused, and how long they would have been.
+    start, end: seconds on the timeline.
+    jump: where the clock of the stream jumps so far that nothing after it can be placed, as (from, to) in seconds.
+    """
+
+    announced: int | None = None
+    announced_end: Fraction | None = None
+    step: Fraction = SHORTEST_LOSS
+    packets: int = 0
+    discarded: int = 0
+    decoded: int = 0
+    corrupt: int = 0
+    misplaced: int = 0
+    failed: int = 0
+    lost_seconds: Fraction = field(default_factory=Fraction)
+    start: Fraction | None = None
+    end: Fraction | None = None
+    jump: tuple[Fraction, Fraction] | None = None
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the decoder complained."""
+        return bool(self.failed or self.corrupt)
+
+    @property
+    def allowed(self) -> Fraction:
+        """Seconds that may be missing: one step and a half, so that one is allowed and two are not."""
+        return Fraction(3, 2) * max(self.step, SHORTEST_LOSS)
+
+    @property
+    def missing(self) -> int:
+        """How many steps were announced, or stored, and not decoded.
+
+        Without an index only packets count, and only if the decoder complained: VP8 and packed MPEG-4 have packets
+        that rightly show nothing.
+        """
+        if self.announced is not None:
+            return max(self.announced - self.discarded - self.decoded, 0)
+        return max(self.packets - self.discarded - self.decoded, 0) if self.damaged else 0
+
+    @property
+    def short(self) -> Fraction:
+        """Seconds between where the stream ends and where it was announced to end, 0 if that is not known."""
+        if self.announced_end is None:
+            return Fraction(0)
+        return max(self.announced_end - (self.end or Fraction(0)), Fraction(0))
+
+
+def verdict(
+    pictures: Count | None, sound: Count | None, whole_end: Fraction | None, cut_off: bool
+) -> tuple[Status, str]:
+    """Return the status of a clip and one sentence on all that is missing or damaged, empty if nothing is.
+
+    More than one picture short, or more than one packet of sound and 60 ms, is truncated. Damage that costs no more
+    than that leaves a clip done, with a sentence.
+
+    Args:
+        pictures: None where they were not read.
+        sound: None where it was not read.
+        whole_end: where the file as a whole announced to end, in seconds; None if it does not say, if its streams do,
+            or if not all of them were read.
+        cut_off: whether the file is shorter than it says itself.
+    """
+    read = [each for each in (pictures, sound) if each is not None]
+    if not read:
+        return "done", ""
+    losses = [*_lost_pictures(pictures), *_lost_sound(sound)]
+    end = max((each.end for each in read if each.end is not None), default=Fraction(0))
+    if not losses and whole_end is not None and whole_end - end > max(each.allowed for each in read):
+        losses.append(f"announces {_seconds(whole_end)} and ends after {_seconds(end)}")
+    open_ended = whole_end is None and all(each.announced_end is None for each in read)
+    if not losses and cut_off and open_ended:
+        losses.append(f"ends after {_seconds(end)} and does not say how long it was")
+    damages = _damages(pictures, sound)
+    if not losses:
+        return "done", f"{'; '.join(damages)}." if damages else ""
+    cause = "the file is cut off" if cut_off else "its data are damaged" if damages else "the rest is not in the file"
+    return "truncated", f"{'; '.join(losses)}: {cause}."
+
+
+def _lost_pictures(count: Count | None) -> list[str]:
+    if count is None:
+        return []
+    if count.jump:
+        return [_jump("pictures", count.jump)]
+    losses = []
+    if count.misplaced > 1:
+        losses.append(f"{count.misplaced} of its pictures go back in time and are left out")
+    if count.missing <= 1 and count.short <= count.allowed:
+        return losses
+    until = f" up to {_seconds(count.end)} of {_seconds(count.announced_end)}" if count.short > count.allowed else ""
+    if count.missing > 1:
+        total = (count.announced or count.packets) - count.discarded
+        return [f"announces {total} pictures, only {count.decoded} can be decoded{until}", *losses]
+    return [f"has pictures only{until}", *losses]
+
+
+def _lost_sound(count: Count | None) -> list[str]:
+    if count is None:
+        return []
+    if count.jump:
+        return [_jump("sound", count.jump)]
+    if count.short > count.allowed:
+        return [f"has sound only up to {_seconds(count.end)} of {_seconds(count.announced_end)}"]
+    if count.lost_seconds > count.allowed:
+        return [f"{_seconds(count.lost_seconds)} of its sound cannot be decoded"]
+    return []
+
+
+def _jump(what: str, jump: tuple[Fraction, Fraction]) -> str:
+    return f"the clock of its {what} jumps from {_seconds(jump[0])} to {_seconds(jump[1])}, nothing later can be placed"
+
+
+def _damages(pictures: Count | None, sound: Count | None) -> list[str]:
+    said = []
+    if pictures is not None and pictures.damaged:
+        said.append(f"{pictures.corrupt + pictures.failed} of its pictures are damaged")
+    if sound is not None and sound.damaged:
+        said.append(f"{sound.corrupt + sound.failed} packets of its sound are damaged")
+    return said
+
+
+def _seconds(value: Fraction | None) -> str:
+    return f"{float(value or 0):.2f} s"
