@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from avfeat.errors import StoreError
 from avfeat.store_index import Stamp, stamp
-from avfeat.store_layout import FRAMES, GROUP_FILE, Form, read_only, shard_name
+from avfeat.store_layout import FRAMES, GROUP_FILE, Form, shard_name
 
 _ABSENT = 2**64 - 1
 _OPEN_SHARDS = 128
@@ -155,7 +155,8 @@ class Frames:
                 return mapped[offset : offset + length]
         rows = np.empty((length, form.width), form.numpy)
         self.copy(slot, start, rows)
-        return read_only(rows)
+        rows.flags.writeable = False
+        return rows
 
     def copy(self, slot: int, start: int, out: NDArray[Any]) -> None:
         """Copy rows from ``start`` on into ``out`` [length, width].

@@ -1,4 +1,4 @@
-"""Format 1 of the store: every name, path and attribute file is made here; see docs/format.md.
+"""Format 1 of the store: every name, number and attribute file is made here; see docs/format.md.
 
 STORE/zarr.json
 STORE/<manifest>-<digest8>/{zarr.json, manifest.parquet}
@@ -11,24 +11,18 @@ Names that begin with a dot are private: somebody's unfinished work, or what a k
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
-import shutil
-import time
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from avfeat.errors import StoreError
+from avfeat.store_disk import disk_errors
 
 FORMAT = 1
 GROUP_FILE = "zarr.json"
@@ -99,11 +93,29 @@ class Form:
             )
 
     @classmethod
-    def of(cls, width: int, dtype: str = "float16", codec: str = "none", shard_rows: int | None = None) -> Form:
-        """Return the form of format 1 for a width; ``shard_rows`` makes small shards for small stores."""
-        shard = SHARD_ROWS if shard_rows is None else shard_rows
-        chunk = WIDE_CHUNK_ROWS if width >= WIDE else CHUNK_ROWS
-        return cls(width, dtype, codec, min(chunk, shard), shard)
+    def of(
+        cls,
+        width: int,
+        dtype: str = "float16",
+        codec: str = "none",
+        chunk_rows: int | None = None,
+        shard_rows: int = SHARD_ROWS,
+    ) -> Form:
+        """Return the form of format 1 for a width; fewer rows to a chunk and a shard suit tests and tiny stores."""
+        usual = WIDE_CHUNK_ROWS if width >= WIDE else CHUNK_ROWS
+        return cls(width, dtype, codec, usual if chunk_rows is None else chunk_rows, shard_rows)
+
+    @classmethod
+    def read(cls, attributes: Mapping[str, Any]) -> Form:
+        """Return the form that a feature's attributes give.
+
+        Raises:
+            StoreError: the attributes lack it.
+        """
+        try:
+            return cls(*(attributes[name] for name in ("width", "dtype", "codec", "chunk_rows", "shard_rows")))
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"the attributes of this feature do not say how its frames lie ({error}).") from None
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -156,11 +168,6 @@ def check_feature_name(name: str) -> None:
         raise StoreError(f"{name!r} cannot be a feature's name: use a-z, 0-9 and '._@+=-', a letter or digit first.")
 
 
-def private_beside(final: Path) -> Path:
-    """Return a fresh private path that one rename turns into ``final``."""
-    return final.parent / f".{final.name}.{uuid.uuid4().hex}"
-
-
 def committed_parts(feature: Path) -> list[tuple[int, int]]:
     """Return (part, attempt) of all that is committed below a feature's folder, sorted.
 
@@ -170,47 +177,6 @@ def committed_parts(feature: Path) -> list[tuple[int, int]]:
     with disk_errors(feature, "read"):
         found = [parse_part(each.name) for each in feature.iterdir()]
     return sorted(each for each in found if each is not None)
-
-
-def leftovers(folder: Path) -> list[Path]:
-    """Return the private files and folders directly below ``folder``, sorted."""
-    with disk_errors(folder, "read"):
-        return sorted(each for each in folder.iterdir() if each.name.startswith("."))
-
-
-def age_seconds(path: Path) -> float:
-    """Return how long ago anything in this private file or folder was last written; a huge age if it is gone."""
-    newest = 0.0
-    for each in (path, *(path.rglob("*") if path.is_dir() else ())):
-        with suppress(FileNotFoundError):
-            newest = max(newest, each.stat().st_mtime)
-    return time.time() - newest
-
-
-def remove(path: Path) -> None:
-    """Remove a file or folder in such a way that nobody ever sees half of it under its name.
-
-    Renamed away first: a stalled writer of a private folder then finds it gone as a whole, and a reader never meets a
-    part without some of its shards.
-    """
-    gone = path.parent / f".gone.{uuid.uuid4().hex}"
-    with disk_errors(path):
-        try:
-            path.rename(gone)
-        except FileNotFoundError:
-            return
-        if gone.is_dir() and not gone.is_symlink():
-            shutil.rmtree(gone)
-        else:
-            gone.unlink()
-
-
-def sweep(folder: Path, older_than_seconds: float = 86_400.0) -> list[Path]:
-    """Remove what killed writers left directly below ``folder``, a day after the last write to it; return what went."""
-    old = [path for path in leftovers(folder) if age_seconds(path) > older_than_seconds]
-    for path in old:
-        remove(path)
-    return old
 
 
 def group_json(attributes: Mapping[str, Any]) -> bytes:
@@ -234,7 +200,8 @@ def read_group(folder: Path, kind: str) -> dict[str, Any]:
         attributes = whole["attributes"]
         found, version = attributes["kind"], attributes["format"]
     except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(f"{folder} is not a {kind} of an avfeat store: it has no {GROUP_FILE}.") from None
+        what = "an avfeat store" if kind == "store" else f"a {kind} of an avfeat store"
+        raise StoreError(f"{folder} is not {what}: it has no {GROUP_FILE}.") from None
     except OSError as error:
         raise StoreError(f"{folder / GROUP_FILE} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError):
@@ -246,60 +213,3 @@ def read_group(folder: Path, kind: str) -> dict[str, Any]:
     if found != kind:
         raise StoreError(f"{folder} is a {found} of an avfeat store, a {kind} was asked for.")
     return dict(attributes)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a new file and make sure that it is on disk."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync(path: Path) -> None:
-    """Make sure that a file's content, or a folder's list of names, is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def commit_folder(private: Path, final: Path) -> bool:
-    """Give a private folder, already on disk, its name by one rename.
-
-    Returns:
-        False when somebody else's folder has that name: it stands, and the private one is removed.
-    """
-    try:
-        private.rename(final)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        shutil.rmtree(private)
-        return False
-    sync(final.parent)
-    return True
-
-
-@contextmanager
-def disk_errors(path: Path, doing: str = "written") -> Iterator[None]:
-    """Turn what the disk refuses into one sentence.
-
-    Raises:
-        StoreError: instead of any OSError inside.
-    """
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or str(error)
-        advice = (
-            " What is committed stands; put that right and run the same command again." if doing == "written" else ""
-        )
-        raise StoreError(f"{path} cannot be {doing}: {why}.{advice}") from error
-
-
-def read_only(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return the same array, no longer writable."""
-    rows.flags.writeable = False
-    return rows

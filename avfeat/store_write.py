@@ -3,44 +3,32 @@ finds the other's work standing and drops its own."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import google_crc32c
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from avfeat.errors import ClipError, NotFiniteError, StoreError
+from avfeat.errors import ClipError, ManifestError, StoreError
 from avfeat.manifest import Manifest
 from avfeat.plan import cut, part_size
+from avfeat.store_disk import commit_folder, disk_errors, private_beside, sweep, sync, write_file
 from avfeat.store_layout import (
-    DONE,
-    FACTS,
-    FAILED,
-    FRAMES,
     GROUP_FILE,
-    INDEX_FILE,
-    INDEX_SCHEMA,
     MANIFEST_FILE,
-    TRUNCATED,
+    SHARD_ROWS,
     Form,
     check_feature_name,
-    commit_folder,
-    disk_errors,
     group_json,
     part_name,
-    private_beside,
     read_group,
-    sweep,
-    sync,
-    write_file,
 )
+from avfeat.store_part import PartWriter
+
+__all__ = ["PartWriter", "create", "ensure_feature", "ensure_group", "write_feature"]
 
 COUNTED = ("width", "dtype", "codec", "chunk_rows", "shard_rows", "rate_hz", "first_seconds")
 """Attributes of a feature that, besides ``identity``, no later writer may contradict."""
@@ -78,7 +66,8 @@ def ensure_group(store: Path, manifest: Manifest, part_clips: int | None = None)
     Raises:
         StoreError: the group stands with another cut, or cannot be written.
     """
-    group = create(store) / manifest.key
+    store = create(store)
+    group = store / manifest.key
     if not group.exists():
         clips = part_size(len(manifest)) if part_clips is None else part_clips
         if clips < 1:
@@ -94,7 +83,10 @@ def ensure_group(store: Path, manifest: Manifest, part_clips: int | None = None)
             "part_clips": clips,
         }
         with _private_folder(group) as private, disk_errors(group):
-            manifest.write(private / MANIFEST_FILE)
+            try:
+                manifest.write(private / MANIFEST_FILE)
+            except ManifestError as error:
+                raise StoreError(str(error)) from error
             write_file(private / GROUP_FILE, group_json(facts))
             sync(private)
             commit_folder(private, group)
@@ -108,6 +100,8 @@ def ensure_group(store: Path, manifest: Manifest, part_clips: int | None = None)
             f"{group} is cut into parts of {standing['part_clips']} clips, which cannot change to {part_clips}: "
             f"leave the number out, or give {standing['part_clips']}."
         )
+    sweep(store)
+    sweep(group)
     return group
 
 
@@ -163,8 +157,6 @@ def ensure_feature(group: Path, name: str, attributes: Mapping[str, Any], form: 
 
 
 def _plain(content: bytes) -> dict[str, Any]:
-    import json
-
     attributes: dict[str, Any] = json.loads(content)["attributes"]
     return attributes
 
@@ -192,202 +184,6 @@ def _private_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(private, ignore_errors=True)
 
 
-class PartWriter:
-    """Writes one attempt of one part into a private folder, and commits it by one rename.
-
-    A context manager; leaving it without ``commit`` removes all that was written. Rows are kept in memory until a shard
-    is full, so it needs the memory of about three shards. Only one thread may use it.
-
-    Args:
-        feature: the feature's folder.
-        form: how its frames lie on disk.
-        first_seconds: the time of the first row where a clip's facts do not say otherwise.
-        part, attempt: attempt 0 holds every clip of the part, later ones only clips that are done again.
-        clip_ids: the part's clips.
-    """
-
-    def __init__(
-        self, feature: Path, form: Form, first_seconds: float, part: int, attempt: int, clip_ids: Sequence[str]
-    ):
-        self.part, self.attempt = part, attempt
-        self._form = form
-        self._first_seconds = first_seconds
-        self._expected = frozenset(clip_ids)
-        self._final = feature / part_name(part, attempt)
-        self._private = private_beside(self._final)
-        self._index: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA.names}
-        self._seen: set[str] = set()
-        self._rows = 0
-        self._waiting = np.empty((0, form.width), form.numpy)
-        self._filled = 0
-        self._array: Any = None
-
-    def __enter__(self) -> PartWriter:
-        with disk_errors(self._final):
-            self._private.mkdir()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self._private, ignore_errors=True)
-
-    def add(self, clip_id: str, rows: NDArray[Any], facts: Mapping[str, object]) -> None:
-        """Write one clip.
-
-        Args:
-            rows: [length, width] of any floating type; a clip may have no rows.
-            facts: columns of the index: ``status`` (done or truncated), ``detail``, ``first_seconds`` and so on.
-
-        Raises:
-            NotFiniteError: a value is not finite, or more than the stored type holds; nothing of the clip was written.
-            StoreError: a row of another width, a clip of another part or that is there already, or the disk refuses.
-        """
-        status = facts.get("status", DONE)
-        if status not in (DONE, TRUNCATED):
-            raise StoreError(f"{clip_id}: rows have status {DONE} or {TRUNCATED}, not {status!r}.")
-        if rows.ndim != 2 or rows.shape[1] != self._form.width:
-            raise StoreError(
-                f"{clip_id}: {self._final} takes rows of [length, {self._form.width}], not an array of {rows.shape}."
-            )
-        self._check_clip(clip_id, facts)
-        stored = self._as_stored(clip_id, rows)
-        self._note(clip_id, facts, len(stored), DONE if status == DONE else TRUNCATED, google_crc32c.value(stored))
-        with disk_errors(self._final):
-            self._store(stored)
-
-    def fail(self, clip_id: str, error: ClipError, facts: Mapping[str, object]) -> None:
-        """Write down that a clip has no rows, and why.
-
-        Raises:
-            StoreError: a clip of another part, or that is there already.
-        """
-        self._check_clip(clip_id, facts)
-        self._note(clip_id, dict(facts) | {"detail": str(error)}, 0, FAILED, 0, error.kind)
-
-    def commit(self) -> bool:
-        """Make the part visible, whole and safely on disk.
-
-        Returns:
-            False when another writer's copy of this attempt was there first: it stands, ours is gone.
-
-        Raises:
-            StoreError: clips are missing, the disk refuses, or the private folder was swept away meanwhile.
-        """
-        missing = sorted(self._expected - self._seen)
-        if (missing and self.attempt == 0) or not self._seen:
-            raise StoreError(f"{self._final} lacks {len(missing)} of its clips, the first is {missing[0]}.")
-        with disk_errors(self._final):
-            if self._filled or self._array is None:
-                self._flush()
-            self._finish_files()
-            return commit_folder(self._private, self._final)
-
-    def _check_clip(self, clip_id: str, facts: Mapping[str, object]) -> None:
-        unknown = sorted(facts.keys() - FACTS)
-        if unknown:
-            raise StoreError(f"{clip_id}: the index has no column {', '.join(unknown)}; it has {sorted(FACTS)}.")
-        if clip_id not in self._expected:
-            raise StoreError(f"{clip_id} is not a clip of {self._final}.")
-        if clip_id in self._seen:
-            raise StoreError(f"{clip_id} was written to {self._final} already.")
-
-    def _as_stored(self, clip_id: str, rows: NDArray[Any]) -> NDArray[Any]:
-        with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(rows, self._form.numpy)
-        finite = np.isfinite(stored).all(axis=1)
-        if finite.all():
-            return stored
-        at = int(np.argmin(finite))
-        if not np.isfinite(rows[at]).all():
-            raise NotFiniteError(f"{clip_id}: row {at} of {len(rows)} holds a value that is not finite.")
-        largest = np.abs(rows[at]).max()
-        raise NotFiniteError(
-            f"{clip_id}: row {at} of {len(rows)} holds {largest:g}, more than {self._form.dtype} can hold "
-            f"({np.finfo(self._form.numpy).max:g}): extract this feature with --dtype float32 into another store."
-        )
-
-    def _note(
-        self, clip_id: str, facts: Mapping[str, object], length: int, status: str, crc32c: int, error: str | None = None
-    ) -> None:
-        row: dict[str, object] = {"first_seconds": self._first_seconds, **facts}
-        row |= {"clip_id": clip_id, "start": self._rows, "length": length}
-        row |= {"status": status, "error": error, "crc32c": crc32c, "detail": row.get("detail") or None}
-        for name, values in self._index.items():
-            values.append(row.get(name))
-        self._seen.add(clip_id)
-        self._rows += length
-
-    def _store(self, stored: NDArray[Any]) -> None:
-        while len(stored):
-            if not len(self._waiting):
-                self._waiting = np.empty((self._form.shard_rows, self._form.width), self._form.numpy)
-            taken = min(len(stored), self._form.shard_rows - self._filled)
-            self._waiting[self._filled : self._filled + taken] = stored[:taken]
-            self._filled += taken
-            stored = stored[taken:]
-            if self._filled == self._form.shard_rows:
-                self._flush()
-
-    def _flush(self) -> None:
-        """Write what waits as the next shard, whole; the first call makes the array, even of no rows."""
-        if self._array is None:
-            self._array = _new_array(self._private / FRAMES, self._form)
-        if self._filled:
-            start = self._array.shape[0]
-            self._array.resize((start + self._filled, self._form.width))
-            self._array[start : start + self._filled] = self._waiting[: self._filled]
-            self._filled = 0
-
-    def _finish_files(self) -> None:
-        """Write index and attributes last, and bring every file that must be there to disk, then the folders.
-
-        The files are those that the row count calls for, not those that a listing shows: what was swept away while this
-        process stood still is missed here, before the part can be seen.
-        """
-        frames = self._private / FRAMES
-        for name, start, end in self._form.shards(self._rows):
-            size = (frames / name).stat().st_size
-            if self._form.codec == "none" and size != self._form.shard_bytes(end - start):
-                raise StoreError(f"{frames / name} has {size} bytes, not {self._form.shard_bytes(end - start)}.")
-            sync(frames / name)
-        sync(frames / GROUP_FILE)
-        sync(frames)
-        index = pa.BufferOutputStream()
-        pq.write_table(pa.table(self._index, schema=INDEX_SCHEMA), index, compression="zstd")
-        content = index.getvalue().to_pybytes()
-        write_file(self._private / INDEX_FILE, content)
-        facts = {
-            "kind": "part",
-            "part": self.part,
-            "attempt": self.attempt,
-            "clips": len(self._seen),
-            "rows": self._rows,
-            "index_crc32c": google_crc32c.value(content),
-        }
-        write_file(self._private / GROUP_FILE, group_json(facts))
-        sync(self._private)
-
-
-def _new_array(path: Path, form: Form) -> Any:
-    import zarr
-    from zarr.codecs import ZstdCodec
-
-    return zarr.create_array(
-        str(path),
-        shape=(0, form.width),
-        dtype=form.numpy,
-        chunks=(form.chunk_rows, form.width),
-        shards=(form.shard_rows, form.width),
-        compressors=ZstdCodec(level=1) if form.codec == "zstd" else None,
-        filters=None,
-        fill_value=0,
-        dimension_names=("row", "column"),
-        chunk_key_encoding={"name": "default", "separator": "."},
-        config={"write_empty_chunks": True},
-    )
-
-
 def write_feature(
     store: Path,
     manifest: Manifest,
@@ -399,7 +195,8 @@ def write_feature(
     dtype: str = "float16",
     codec: str = "none",
     part_clips: int | None = None,
-    shard_rows: int | None = None,
+    chunk_rows: int | None = None,
+    shard_rows: int = SHARD_ROWS,
     identity: Mapping[str, Any] | None = None,
     facts: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Path:
@@ -420,7 +217,7 @@ def write_feature(
     widths = {value.shape[-1] for value in rows.values() if not isinstance(value, ClipError)}
     if len(widths) != 1:
         raise StoreError(f"the rows of {name} have widths {sorted(widths)}, where one is needed.")
-    form = Form.of(widths.pop(), dtype, codec, shard_rows)
+    form = Form.of(widths.pop(), dtype, codec, chunk_rows, shard_rows)
     group = ensure_group(store, manifest, part_clips)
     attributes = {"rate_hz": rate_hz, "first_seconds": first_seconds, "identity": dict(identity or {})}
     feature = ensure_feature(group, name, attributes, form)
