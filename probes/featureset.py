@@ -1,0 +1,240 @@
+"""The frames of many clips end to end in memory, each divided by its length, with the labels of the clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avfeat.errors import LengthError, ProbeError
+from probes.ragged import Span, cut
+
+UNKNOWN = -1
+"""The label of a clip of which nobody says whether it is real (0) or fake (1)."""
+
+BLOCK_BYTES = 8 << 20
+"""Float32 bytes of one block on a processor: small enough to be still in its cache when it is read a second time."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Ragged frames of one or several features.
+
+    frames: float16 or float32 [rows, width] as stored; several features stand side by side.
+    inverse_norms: float32 [rows, features], 1 / L2 norm of each feature's part of each row; 0 where the norm is 0.
+    offsets: int64 [clips + 1], where each clip begins.
+    labels: int64 [clips], 0 real, 1 fake, -1 unknown.
+    widths: width of each feature, in the order of ``features``.
+    """
+
+    frames: Tensor
+    inverse_norms: Tensor
+    offsets: Tensor
+    labels: Tensor
+    clip_ids: tuple[str, ...]
+    features: tuple[str, ...]
+    widths: tuple[int, ...]
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Sequence[NDArray[Any] | Tensor],
+        labels: Sequence[int] | NDArray[Any] | None = None,
+        clip_ids: Sequence[str] | None = None,
+    ) -> FeatureSet:
+        """Put [frames, width] arrays, one for each clip, end to end; float16 stays so, all else becomes float32.
+
+        Raises:
+            ProbeError: no clip, an empty clip, unequal widths, a value that is not finite, a label besides 0 and 1.
+            LengthError: not one label for each clip.
+        """
+        ids = tuple(clip_ids) if clip_ids is not None else tuple(f"clip {k}" for k in range(len(arrays)))
+        rows = [_as_rows(array, clip_id) for array, clip_id in zip(arrays, ids, strict=True)]
+        if not rows:
+            raise ProbeError("There is no clip to work on.")
+        widths = {part.shape[1]: clip_id for part, clip_id in zip(rows, ids, strict=True)}
+        if len(widths) > 1:
+            found = ", ".join(f"{width} (e.g. {clip_id})" for width, clip_id in widths.items())
+            raise ProbeError(f"The clips have frames of unequal width: {found}.")
+        dtype = torch.float16 if all(part.dtype == torch.float16 for part in rows) else torch.float32
+        frames = torch.cat([part.to(dtype) for part in rows])
+        lengths = [len(part) for part in rows]
+        return cls.from_frames(frames, np.cumsum([0, *lengths]), labels, ids)
+
+    @classmethod
+    def from_frames(
+        cls,
+        frames: NDArray[Any] | Tensor,
+        offsets: NDArray[Any] | Tensor,
+        labels: Sequence[int] | NDArray[Any] | None = None,
+        clip_ids: Sequence[str] | None = None,
+        features: Sequence[str] = ("feature",),
+        widths: Sequence[int] | None = None,
+    ) -> FeatureSet:
+        """Take frames [rows, width] that already lie end to end, without copying them.
+
+        Raises:
+            ProbeError: no clip, an empty clip, a value that is not finite, a label besides 0 and 1.
+            LengthError: not one label for each clip, or offsets that do not fit the frames.
+        """
+        frames, offsets = torch.as_tensor(frames), torch.as_tensor(offsets, dtype=torch.int64)
+        count = len(offsets) - 1
+        ids = tuple(clip_ids) if clip_ids is not None else tuple(f"clip {k}" for k in range(count))
+        widths = tuple(widths) if widths is not None else (frames.shape[1],)
+        if count < 1:
+            raise ProbeError("There is no clip to work on.")
+        if int(offsets[-1]) != len(frames) or len(ids) != count:
+            raise LengthError(f"Offsets end at row {int(offsets[-1])} of {len(frames)}, {len(ids)} clips of {count}.")
+        empty = (offsets.diff() < 1).nonzero()
+        if len(empty):
+            raise ProbeError(f"Clip {ids[int(empty[0])]} has no frames, so it cannot have a score: leave it out.")
+        norms = inverse_norms(frames, widths)
+        bad = (~norms.isfinite()).any(1).nonzero()
+        if len(bad):
+            clip = int(torch.searchsorted(offsets, bad[0], right=True)) - 1
+            raise ProbeError(f"Clip {ids[clip]} has a value that is not finite in frame {int(bad[0] - offsets[clip])}.")
+        return cls(frames, norms, offsets, _as_labels(labels, count), ids, tuple(features), widths)
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def __getitem__(self, clip: int) -> Tensor:
+        """Rows of one clip as stored, [frames, width]."""
+        if not -len(self) <= clip < len(self):
+            raise IndexError(clip)
+        clip %= len(self)
+        return self.frames[self.offsets[clip] : self.offsets[clip + 1]]
+
+    @property
+    def width(self) -> int:
+        """Width of a row, all features together."""
+        return sum(self.widths)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the frames are."""
+        return self.frames.device
+
+    @cached_property
+    def columns(self) -> tuple[slice, ...]:
+        """The columns of each feature."""
+        ends = np.cumsum(self.widths).tolist()
+        return tuple(slice(end - width, end) for end, width in zip(ends, self.widths, strict=True))
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """The clips in blocks of about BLOCK_BYTES; on a GPU 32 times as much."""
+        size = BLOCK_BYTES * (32 if self.frames.is_cuda else 1)
+        return cut(self.offsets, max(64, size // (4 * self.width)))
+
+    def blocks(self) -> Iterator[tuple[Span, Tensor, Tensor]]:
+        """Yield each span with its rows in float32 [rows, width] and their inverse norms [rows, features].
+
+        The rows share one buffer: use them before the next step.
+        """
+        to_float = self._converter(max(span.rows for span in self.spans))
+        for span in self.spans:
+            rows = slice(span.start, span.stop)
+            yield span, to_float(self.frames[rows]), self.inverse_norms[rows]
+
+    def clips(self, order: Iterable[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield clips in this order: number, rows in float32 [frames, width], inverse norms [frames, features].
+
+        The rows share one buffer: use them before the next step.
+        """
+        starts = self.offsets.tolist()
+        to_float = self._converter(int(self.offsets.diff().max()))
+        for clip in order:
+            rows = slice(starts[clip], starts[clip + 1])
+            yield clip, to_float(self.frames[rows]), self.inverse_norms[rows]
+
+    def _converter(self, longest: int) -> Callable[[Tensor], Tensor]:
+        """Return a function from rows as stored to float32 rows, in one buffer when they must be converted."""
+        if self.frames.dtype == torch.float32:
+            return lambda rows: rows
+        buffer = torch.empty(longest, self.width, device=self.device)
+        return lambda rows: buffer[: len(rows)].copy_(rows)
+
+    def select(self, clips: Sequence[int] | NDArray[Any] | Tensor) -> FeatureSet:
+        """Return a set of these clips, in this order (a copy)."""
+        chosen = torch.as_tensor(clips, dtype=torch.int64).tolist()
+        starts = self.offsets.tolist()
+        rows = torch.cat([torch.arange(starts[k], starts[k + 1]) for k in chosen]).to(self.device)
+        lengths = self.offsets.diff()[chosen]
+        return replace(
+            self,
+            frames=self.frames[rows],
+            inverse_norms=self.inverse_norms[rows],
+            offsets=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
+            labels=self.labels[chosen],
+            clip_ids=tuple(self.clip_ids[k] for k in chosen),
+        )
+
+    def to(self, device: str | torch.device) -> FeatureSet:
+        """Return the same set on ``device``."""
+        if self.device == torch.device(device):
+            return self
+        return replace(
+            self,
+            frames=self.frames.to(device),
+            inverse_norms=self.inverse_norms.to(device),
+            offsets=self.offsets.to(device),
+            labels=self.labels.to(device),
+        )
+
+    def check_labels(self, purpose: str) -> None:
+        """Refuse a set that cannot teach or test a difference.
+
+        Raises:
+            ProbeError: a clip of unknown label, or clips of one class only.
+        """
+        unknown = (self.labels == UNKNOWN).nonzero()
+        if len(unknown):
+            raise ProbeError(
+                f"{purpose}: clip {self.clip_ids[int(unknown[0])]} has no label ({len(unknown)} such clips)."
+            )
+        if len(self.labels.unique()) < 2:
+            kind = "fake" if int(self.labels[0]) else "real"
+            raise ProbeError(f"{purpose}: all {len(self)} clips are {kind}; both real and fake clips are needed.")
+
+
+def inverse_norms(frames: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return 1 / L2 norm of each feature's part of each row, float32 [rows, features]; 0 for a row of zeros.
+
+    A row with a value that is not finite gives NaN.
+    """
+    norms = frames.new_empty(len(frames), len(widths), dtype=torch.float32)
+    step = max(1, BLOCK_BYTES // (4 * frames.shape[1]))
+    for start in range(0, len(frames), step):
+        block = frames[start : start + step].float()
+        for k, part in enumerate(block.split(list(widths), dim=1)):
+            norms[start : start + step, k] = torch.linalg.vector_norm(part, dim=1)
+    inverse = norms.reciprocal()
+    inverse[norms == 0] = 0.0
+    inverse[~norms.isfinite()] = torch.nan
+    return inverse
+
+
+def _as_rows(array: NDArray[Any] | Tensor, clip_id: str) -> Tensor:
+    rows = torch.as_tensor(array)
+    if rows.ndim != 2:
+        raise ProbeError(f"Clip {clip_id}: frames must be an array [frames, width], this one is {tuple(rows.shape)}.")
+    return rows
+
+
+def _as_labels(labels: Sequence[int] | NDArray[Any] | Tensor | None, count: int) -> Tensor:
+    if labels is None:
+        return torch.full((count,), UNKNOWN)
+    given = torch.as_tensor(np.asarray(labels))
+    found = given.to(torch.int64)
+    if len(found) != count:
+        raise LengthError(f"{count} clips but {len(found)} labels.")
+    if not bool(((found == given) & (found >= UNKNOWN) & (found <= 1)).all()):
+        raise ProbeError("Labels must be 0 (real), 1 (fake) or -1 (unknown).")
+    return found

@@ -1,0 +1,75 @@
+"""Clips of unequal length, end to end: cut into spans that fit a cache, and laid out as padded grids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PADDED_LIMIT = 4
+"""A span ends before its padded grid would hold more than this many times the rows aimed at."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive clips ``first:last`` and their rows ``start:stop``.
+
+    lengths: int64 [clips], frames of each clip.
+    grid: int64 [clips * longest], the row (from ``start``) of each cell; ``stop - start`` stands for padding.
+    cells: int64 [rows], the cell of each row: the way back.
+    """
+
+    first: int
+    last: int
+    start: int
+    stop: int
+    lengths: Tensor
+    grid: Tensor
+    cells: Tensor
+
+    @property
+    def rows(self) -> int:
+        """Frames of all clips together."""
+        return self.stop - self.start
+
+    def lay_out(self, padded_scores: Tensor) -> Tensor:
+        """Return [clips, longest, probes] of scores [rows + 1, probes], whose last row is what padding shall hold."""
+        return padded_scores.index_select(0, self.grid).view(len(self.lengths), -1, padded_scores.shape[1])
+
+    def gather(self, grid: Tensor) -> Tensor:
+        """Return [rows, probes] of a grid [clips, longest, probes]: the inverse of ``lay_out``."""
+        return grid.reshape(-1, grid.shape[2]).index_select(0, self.cells)
+
+
+def cut(offsets: Tensor, rows: int) -> list[Span]:
+    """Cut clips into spans of at most ``rows`` rows; a longer clip is a span of its own.
+
+    Args:
+        offsets: int64 [clips + 1], where each clip begins, ending with the number of rows; no clip is empty.
+        rows: rows aimed at.
+    """
+    starts = offsets.tolist()
+    spans = []
+    first = 0
+    while first < len(starts) - 1:
+        last, longest = first + 1, starts[first + 1] - starts[first]
+        while last < len(starts) - 1:
+            longest = max(longest, starts[last + 1] - starts[last])
+            too_wide = (last + 1 - first) * longest > PADDED_LIMIT * rows
+            if starts[last + 1] - starts[first] > rows or too_wide:
+                break
+            last += 1
+        spans.append(_span(first, last, offsets))
+        first = last
+    return spans
+
+
+def _span(first: int, last: int, offsets: Tensor) -> Span:
+    start, stop = int(offsets[first]), int(offsets[last])
+    lengths = offsets[first : last + 1].diff()
+    steps = torch.arange(int(lengths.max()), device=offsets.device)
+    inside = steps < lengths[:, None]
+    rows = offsets[first:last, None] - start + steps
+    grid = torch.where(inside, rows, stop - start).reshape(-1)
+    return Span(first, last, start, stop, lengths, grid, inside.reshape(-1).nonzero()[:, 0])
