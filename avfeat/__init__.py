@@ -1,1 +1,38 @@
-"""avfeat: frozen audio-visual features of talking-face videos, extracted once and stored whole."""
+"""avfeat: frozen audio-visual features of talking-face videos, extracted once and stored whole.
+
+>>> store = avfeat.open_store("store")
+>>> rows = store["mine"]["xlsr-300m"].clip("some/clip")
+
+Names are loaded when they are first used, so that importing avfeat costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avfeat.errors import AvfeatError
+    from avfeat.files import encode_files
+    from avfeat.manifest import Manifest
+    from avfeat.options import Options
+    from avfeat.run import extract
+    from avfeat.store import open_store
+
+_HOMES = {
+    "AvfeatError": "avfeat.errors",
+    "Manifest": "avfeat.manifest",
+    "Options": "avfeat.options",
+    "encode_files": "avfeat.files",
+    "extract": "avfeat.run",
+    "open_store": "avfeat.store",
+}
+
+__all__ = ["AvfeatError", "Manifest", "Options", "encode_files", "extract", "open_store"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its room."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'avfeat' has no attribute {name!r}")

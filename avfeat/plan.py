@@ -23,10 +23,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """One part to do: for each feature the attempt to write and the clips that it lacks."""
+    """One part to do: for each feature the clips that it lacks."""
 
     part: Part
-    attempts: dict[str, int]
     clips: dict[str, tuple[str, ...]]
 
     def clip_ids(self) -> list[str]:

@@ -64,8 +64,8 @@ def reasons(path: Path | str) -> list[Reason]:
     """
     store = open_store(path)
     found = []
-    for key in store.keys():
-        for name in store[key].features():
+    for key in store:
+        for name in store[key]:
             index = store[key][name].index().select(["clip_id", "status", "error", "detail"])
             odd = index.filter(pc.or_(pc.not_equal(index["status"], DONE), pc.is_valid(index["detail"])))
             found += [Reason(key, name, *row.values()) for row in odd.to_pylist()]

@@ -1,0 +1,272 @@
+"""``avfeat``: parses, calls, prints, and nothing else. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from avfeat.console import align, errors_to_exit
+from avfeat.manifest_cli import app as manifest_app
+from avfeat.progress import duration
+
+if TYPE_CHECKING:
+    from avfeat.options import Report
+    from avfeat.run import Estimate
+
+app = typer.Typer(
+    help="Frozen audio-visual features of talking-face videos, extracted once and stored whole.\n\n"
+    "Exit codes: 0 all done, 1 stopped or found something wrong, 2 wrong command, 3 finished with failed clips.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(manifest_app, name="manifest")
+
+FINISHED_WITH_FAILURES = 3
+STATUS_HEADS = {
+    False: ("manifest", "feature", "clips", "done", "truncated", "failed", "missing", "frames", "MB"),
+    True: ("manifest", "feature", "clip", "status", "error", "why"),
+}
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
+
+
+@app.command(epilog="Example: avfeat doctor --device cuda:0")
+@errors_to_exit()
+def doctor(
+    device: Annotated[str, typer.Option(help="The torch device to try: auto, cpu, cuda:0, …")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say whether this machine is able to run, and what to install where it is not."""
+    from avfeat.doctor import examine
+
+    findings = examine(device)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        print(align([("ok" if each.works else "FAILS", each.part, each.sentence) for each in findings]))
+    if not all(finding.works for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: avfeat encoders xlsr-2b")
+@errors_to_exit()
+def encoders(
+    name: Annotated[str | None, typer.Argument(help="Show the whole card of this encoder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the encoders: what each reads and gives, its licence, and what this machine lacks to run it."""
+    from avfeat.encoders import catalogue, describe
+
+    rows = [describe(name)] if name else catalogue()
+    if as_json:
+        print(json.dumps(rows[0] if name else rows, indent=2))
+    elif name:
+        facts = {key.replace("_", " "): fact for key, fact in rows[0].items() if fact not in ("", {}, [], None)}
+        print(align([(key, _words(fact)) for key, fact in facts.items()]))
+    else:
+        heads = ("encoder", "reads", "width", "Hz", "layers", "licence", "available")
+        print(align([heads, *map(_encoder_line, rows)]))
+        print("what one lacks, and its whole card: avfeat encoders NAME")
+
+
+@app.command(epilog="Example: avfeat views talk.mp4 -o sheet.png")
+@errors_to_exit()
+def views(
+    clip: Annotated[Path, typer.Argument(help="A video.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")],
+    on_no_face: Annotated[Literal["fail", "center"], typer.Option(help="What to cut where no face is.")] = "fail",
+) -> None:
+    """Draw what the encoders see of one video: whole frames with landmarks, face crops, mouth crops."""
+    from avfeat.sheet import draw_views
+    from avfeat.views import ViewSettings
+
+    draw_views(clip, out, ViewSettings(on_no_face=on_no_face))
+    print(out)
+
+
+@app.command(epilog="Example: avfeat extract mine.parquet --root videos --encoder logmel --store store")
+@errors_to_exit()
+def extract(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest file.")],
+    encoder: Annotated[
+        list[str], typer.Option(help="A feature, <encoder>[.<stream>][@<layer>]; repeat it for several, in one decode.")
+    ],
+    store: Annotated[Path, typer.Option(help="The store's folder, made when it is not there.")],
+    root: Annotated[
+        Path | None, typer.Option(help="The folder of the videos.", show_default="the one in the manifest")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    dtype: Annotated[Literal["float16", "float32"], typer.Option(help="How rows are stored.")] = "float16",
+    codec: Annotated[Literal["none", "zstd"], typer.Option(help="zstd: smaller by some 6 %, slower to read.")] = "none",
+    part_clips: Annotated[
+        int | None, typer.Option(min=1, help="Clips per part, the unit of commit.", show_default="16 to 500 by size")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read clips.", show_default="one per CPU")
+    ] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Do every N-th part only, from the I-th.")] = "0/1",
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many clips, in whole parts.")] = None,
+    retry: Annotated[
+        Literal["failed"] | None, typer.Option(help="Do again the clips that failed, and nothing else.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|random[:SEED]", help="An encoder's own file or folder, or seeded random weights."),
+    ] = None,
+    on_no_face: Annotated[
+        Literal["fail", "center"],
+        typer.Option(help="Without a face: fail the clip (face and mouth views), or crop the middle as the reference."),
+    ] = "fail",
+    landmarker: Annotated[Path | None, typer.Option(help="MediaPipe's face_landmarker.task.")] = None,
+    clip_timeout: Annotated[float, typer.Option(min=1, help="Give up a clip silent for so many seconds.")] = 120.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Extract what is missing; safe to run again, from any number of machines at once."""
+    from avfeat.errors import AvfeatError
+    from avfeat.manifest import Manifest
+    from avfeat.options import Options
+    from avfeat.plan import Shard
+    from avfeat.run import estimate
+    from avfeat.run import extract as run
+    from avfeat.views import ViewSettings
+
+    clips = Manifest.read(manifest)
+    folder = root or (Path(clips.info.root) if clips.info.root else None)
+    if folder is None or not folder.is_dir():
+        raise AvfeatError(f"the folder of the videos, {folder or 'not named'}, is not there: name it with --root.")
+    file, seed = _weights(weights)
+    options = Options(
+        device=device,
+        dtype=dtype,
+        codec=codec,
+        part_clips=part_clips,
+        workers=workers,
+        shard=Shard.parse(shard),
+        limit=limit,
+        retry_failed=retry == "failed",
+        landmarker=landmarker,
+        silent_seconds=clip_timeout,
+        views=ViewSettings(on_no_face=on_no_face),
+    )
+    if dry_run:
+        _print_estimate(estimate(clips, folder, encoder, store, options, weights=file, seed=seed), as_json)
+        return
+    report = run(clips, folder, encoder, store, options, weights=file, seed=seed)
+    _print_report(report, store, as_json)
+    if report.stopped:
+        raise typer.Exit(1)
+    if report.failed:
+        raise typer.Exit(FINISHED_WITH_FAILURES)
+
+
+@app.command(epilog="Example: avfeat status store --json")
+@errors_to_exit()
+def status(
+    store: StorePath,
+    why: Annotated[bool, typer.Option("--why", help="List each clip that failed or was cut short, and why.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count what is done, failed and missing of each feature; works from any machine that sees the disk."""
+    from avfeat.store_status import reasons
+    from avfeat.store_status import status as read_status
+
+    rows = reasons(store) if why else read_status(store)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    elif not rows:
+        print("nothing failed" if why else "nothing is extracted yet")
+    else:
+        print(align([STATUS_HEADS[why], *(row.cells() for row in rows)]))
+
+
+@app.command(epilog="Example: avfeat check store --repair")
+@errors_to_exit()
+def check(
+    store: StorePath,
+    quick: Annotated[bool, typer.Option("--quick", help="All but the frames themselves.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop bad parts, so that the next extract does them again.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether a store is whole and true: checksums, lengths, finite values, index against array and manifest."""
+    from avfeat.store_check import check_store
+
+    report = check_store(store, deep=not quick, repair=repair)
+    print(report.to_json() if as_json else "\n".join(report.lines()))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _weights(text: str | None) -> tuple[Path | None, int | None]:
+    """Return (file or folder, seed), one of them or none."""
+    if text is None:
+        return None, None
+    if text == "random" or (text.startswith("random:") and text.removeprefix("random:").isdigit()):
+        return None, int(text.removeprefix("random").removeprefix(":") or 0)
+    return Path(text), None
+
+
+def _print_report(report: Report, store: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(report), indent=2))
+        return
+    rate = f", {report.spent.media / report.seconds:.1f} s of media per second" if report.spent.media else ""
+    print(f"{report.clips} clips in {duration(report.seconds)}{rate}; {report.parts} parts committed to {store}")
+    for feature, kinds in sorted(report.failures.items()):
+        print(f"{feature}: " + ", ".join(f"{count} failed ({kind})" for kind, count in sorted(kinds.items())))
+    if report.failed:
+        print(f"Reasons: avfeat status {store} --why. To do them again: the same command with --retry failed.")
+    if report.stopped:
+        print(f"Stopped as asked with {report.parts_left} parts left. To go on: the same command.", file=sys.stderr)
+
+
+def _print_estimate(plan: Estimate, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(plan), indent=2))
+        return
+    print(f"{plan.parts} parts, {plan.clips} clips, {plan.media_seconds / 3600:.2f} hours of media")
+    for feature, size in plan.bytes_per_feature.items():
+        print(f"{feature}: about {size / 1e6:.1f} MB")
+    if plan.seconds is None:
+        print("no estimate of time: the sample or the manifest says nothing about durations")
+    elif plan.clips:
+        how = f"{plan.sample_clips} clips took {plan.sample_seconds:.1f} s"
+        print(f"about {duration(plan.seconds)} on this machine ({how})")
+
+
+def _encoder_line(row: dict[str, object]) -> tuple[object, ...]:
+    name = str(row["name"])
+    if "width" not in row:
+        return (name, "", "", "", "", "", row["missing"])
+    streams = row["streams"]
+    label = f"{name}.{{{','.join(streams)}}}" if isinstance(streams, list) and streams else name
+    return (
+        label,
+        _words(row["reads"]),
+        _words(row["width"]),
+        f"{row['rate_hz']:g}",
+        row["layers"],
+        row["licence"],
+        "yes" if row["available"] else "no",
+    )
+
+
+def _words(value: object) -> str:
+    """Return plain data as a person would write it: each value once, the only key of a dict left out."""
+    if isinstance(value, dict):
+        if set(value) == {""}:
+            return _words(value[""])
+        return "; ".join(f"{key}: {_words(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

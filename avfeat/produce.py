@@ -1,0 +1,134 @@
+"""One clip in, blocks of views out: what a worker process does, in one pass over the file where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avfeat.clip import Clip, Decoded
+from avfeat.errors import AvfeatError, ClipError, NoFaceError, NoPicturesError, NoSoundError
+from avfeat.landmarks import Face, Landmarker, Track, choose_track, fill_gaps
+from avfeat.views import SOUND, TRACK, View, ViewMaker, Views, ViewSettings
+
+FOLLOWS_FACE = frozenset({"face", "mouth", "track"})
+"""The kinds of view that need to know where the face is."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip to be read.
+
+    track: what the store already knows of its face, None to look for it.
+    known: what the store then also knows of its pictures, which need not be decoded for the track alone: status, detail
+        and picture_seconds of the track's index row.
+    """
+
+    clip_id: str
+    path: Path
+    views: frozenset[View]
+    settings: ViewSettings
+    track: Track | None = None
+    known: Mapping[str, object] = field(default_factory=dict)
+
+    def needs_track(self) -> bool:
+        """Whether the landmarker must run over this clip."""
+        return self.track is None and any(view.kind in FOLLOWS_FACE for view in self.views)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Sent now and then while nothing else is: the clip is alive."""
+
+    frames: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last word on a clip: what was decoded, and its last views (sound, track, reasons for missing views)."""
+
+    decoded: Decoded
+    views: Views
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The clip gives nothing: why."""
+
+    error: ClipError
+
+
+@dataclass(frozen=True)
+class Broken:
+    """This machine cannot read any clip that asks for this: why."""
+
+    error: AvfeatError
+
+
+def produce(job: Job, landmarker: Callable[[], Landmarker]) -> Iterator[Views | Progress | Ended]:
+    """Yield the views of one clip, block by block, and at last one ``Ended``.
+
+    A view that follows the face needs the whole track first, so such views come from a second look at the pictures,
+    which ``Clip`` keeps in memory when they fit. All other views are made in the first.
+
+    Raises:
+        ClipError: nothing of the clip can be used.
+    """
+    pictures = frozenset(view for view in job.views if view.kind not in ("sound", "track"))
+    with Clip(
+        job.path,
+        job.clip_id,
+        pictures=bool(pictures) or job.needs_track(),
+        sound=SOUND in job.views,
+    ) as clip:
+        failures = _impossible(clip, job.views)
+        track = job.track
+        plain = frozenset(view for view in pictures if view.kind not in FOLLOWS_FACE)
+        following = pictures - plain
+        if clip.media.has_video and job.needs_track():
+            faces: list[list[Face]] = []
+            size = (clip.media.width or 0, clip.media.height or 0)
+            maker = ViewMaker(plain, job.settings, None, job.clip_id, *size)
+            start = 0
+            for block in clip.blocks():
+                faces.extend(landmarker().detect(block))
+                yield Views(start, maker.make(block, start)) if plain else Progress(start)
+                start += len(block)
+            track = choose_track(faces, *size)
+        else:
+            following = following | plain
+        if clip.media.has_video and following:
+            maker = ViewMaker(following, job.settings, track, job.clip_id, *_size(track, clip))
+            failures |= maker.failures
+            if following - maker.failures.keys():
+                yield from _blocks(clip, maker)
+        sound = clip.sound() if SOUND in job.views and SOUND not in failures else None
+        if TRACK in job.views and TRACK not in failures and track is not None:
+            try:
+                fill_gaps(track, clip_id=job.clip_id)
+            except NoFaceError as error:
+                failures[TRACK] = error
+        yield Ended(clip.facts(), Views(0, {}, sound, track, failures))
+
+
+def _blocks(clip: Clip, maker: ViewMaker) -> Iterator[Views]:
+    start = 0
+    for block in clip.blocks():
+        yield Views(start, maker.make(block, start))
+        start += len(block)
+
+
+def _size(track: Track | None, clip: Clip) -> tuple[int, int]:
+    if track is not None:
+        return track.width_px, track.height_px
+    return clip.media.width or 0, clip.media.height or 0
+
+
+def _impossible(clip: Clip, views: frozenset[View]) -> dict[View, ClipError]:
+    failures: dict[View, ClipError] = {}
+    for view in views:
+        if view == SOUND and not clip.media.has_audio:
+            failures[view] = NoSoundError(f"{clip.clip_id}: the file has no sound track.")
+        elif view != SOUND and not clip.media.has_video:
+            failures[view] = NoPicturesError(f"{clip.clip_id}: the file has no pictures.")
+    return failures
