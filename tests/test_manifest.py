@@ -13,6 +13,7 @@ from hypothesis import given, settings
 
 from avfeat.errors import ManifestError
 from avfeat.manifest import SCHEMA, DatasetInfo, Manifest, Row
+from avfeat.manifest_digest import digest
 
 INFO = DatasetInfo("tiny", "1.0", "/data/tiny", "made here", "CC0-1.0")
 ROWS = [
@@ -84,6 +85,21 @@ def test_a_file_that_could_not_be_written_leaves_the_old_one_and_nothing_beside_
     with pytest.raises(ManifestError, match="cannot be written"):
         manifest_of(*ROWS).write(file)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.parquet"]
+
+
+def test_whoever_reads_the_old_file_while_it_is_replaced_reads_it_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.parquet"
+    manifest_of(*ROWS).write(file)
+    before = file.read_bytes()
+    with file.open("rb") as reader:
+        manifest_of(ROWS[0]).write(file)
+        assert reader.read() == before
+    assert Manifest.read(file).clip_ids == ["real/b é"]
+
+
+def test_a_slice_of_a_table_has_the_digest_of_its_clips() -> None:
+    slice_of_table = manifest_of(*ROWS).table.slice(1)
+    assert digest(slice_of_table) == Manifest(slice_of_table, INFO).digest == manifest_of(*ROWS[:2]).digest
 
 
 def test_the_digest_of_three_clips_never_changes() -> None:
@@ -257,6 +273,10 @@ def test_a_file_that_is_no_manifest_is_refused_with_what_it_is(tmp_path: Path) -
     pq.write_table(table.set_column(at, "label", pa.array(["real", "fake", ""])), tmp_path / "types")
     with pytest.raises(ManifestError, match="types: column label cannot be read as int8"):
         Manifest.read(tmp_path / "types")
+    undecodable = pa.array([b"a", b"\xff", b"b"]).view(pa.string())
+    pq.write_table(table.set_column(1, "path", undecodable), tmp_path / "bytes")
+    with pytest.raises(ManifestError, match="bytes: column path cannot be read as string"):
+        Manifest.read(tmp_path / "bytes")
     nobody = table.set_column(0, "clip_id", pa.array(["a", None, "b"]))
     pq.write_table(nobody, tmp_path / "nulls")
     with pytest.raises(ManifestError, match="1 clip_id and 0 path are null"):
