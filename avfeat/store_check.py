@@ -70,18 +70,19 @@ class Report:
     def lines(self) -> list[str]:
         """Return what a person wants to read, one sentence a line."""
         depth = "every byte of the frames" if self.deep else "all but the frames themselves"
-        lines = [f"{self.store}: {self.features} features, {self.parts} parts, {self.clips} clips; read {depth}."]
+        held = f"{_count(self.features, 'feature')}, {_count(self.parts, 'part')} with {_count(self.clips, 'clip')}"
+        lines = [f"{self.store}: {held}; read {depth}."]
         for finding in self.findings:
             dropped = " Dropped: the next extract does it again." if finding.dropped else ""
             lines.append(f"{finding.place}: {finding.problem}{dropped}")
         if self.swept:
-            lines.append(f"removed {len(self.swept)} leftovers of killed writers, older than a day.")
+            lines.append(f"removed {_count(len(self.swept), 'leftover')} of killed writers, older than a day.")
         if self.leftovers:
-            lines.append(
-                f"{len(self.leftovers)} unfinished or left-over private folders, no error: writers may be at work."
-            )
+            lines.append(f"{_count(len(self.leftovers), 'private folder')} of writers at work or killed: no error.")
         wrong = sum(not finding.dropped for finding in self.findings)
-        lines.append("all is well." if self.ok else f"{wrong} problems; drop damaged parts with avfeat check --repair.")
+        lines.append(
+            "all is well." if self.ok else f"{_count(wrong, 'problem')}; drop damaged parts with avfeat check --repair."
+        )
         return lines
 
     def to_json(self) -> str:
@@ -120,6 +121,10 @@ def check_store(path: Path | str, deep: bool = True, repair: bool = False, worke
             _private(feature, path, repair, report)
             _check_feature(feature, parts, report, repair, workers or len(os.sched_getaffinity(0)))
     return report
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _folders(path: Path) -> list[Path]:

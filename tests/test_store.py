@@ -8,7 +8,18 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from store_making import CHUNK_ROWS, FEATURE, SHARD_ROWS, WIDTH, all_rows, feature_of, manifest_of, rows_of, write
+from store_making import (
+    CHUNK_ROWS,
+    FEATURE,
+    SHARD_ROWS,
+    WIDTH,
+    all_rows,
+    feature_of,
+    manifest_of,
+    memory_disk,
+    rows_of,
+    write,
+)
 
 from avfeat.errors import NoFaceError, NoSoundError, NotFiniteError, StoreError
 from avfeat.store import Feature, Group, create, open_store, write_feature
@@ -32,7 +43,6 @@ def _feature(store: Path, clips: int, part_clips: int, **more: Any) -> Feature:
     data=st.data(),
 )
 def test_what_is_written_is_what_is_read_in_any_order(
-    tmp_path_factory: pytest.TempPathFactory,
     lengths: list[int],
     failed: set[int],
     part_clips: int,
@@ -40,7 +50,7 @@ def test_what_is_written_is_what_is_read_in_any_order(
     stored: tuple[str, str],
     data: st.DataObject,
 ) -> None:
-    store, manifest = tmp_path_factory.mktemp("store"), manifest_of(len(lengths))
+    manifest = manifest_of(len(lengths))
     rows: dict[str, Any] = {
         clip_id: NoFaceError("none") if number in failed else rows_of(clip_id, length)
         for number, (clip_id, length) in enumerate(zip(manifest.clip_ids, lengths, strict=True))
@@ -49,21 +59,22 @@ def test_what_is_written_is_what_is_read_in_any_order(
     form = dict(zip(("chunk_rows", "shard_rows"), shape, strict=True)) | dict(
         zip(("dtype", "codec"), stored, strict=True)
     )
-    write(store, manifest, rows, part_clips=part_clips, **form)
+    with memory_disk() as store:
+        write(store, manifest, rows, part_clips=part_clips, **form)
 
-    good = {clip_id: value.astype(stored[0]) for clip_id, value in rows.items() if isinstance(value, np.ndarray)}
-    feature = feature_of(store)
-    asked = data.draw(st.lists(st.sampled_from(sorted(good)), max_size=12))
-    frames, offsets = feature.frames(asked)
-    assert offsets.tolist() == np.cumsum([0, *(len(good[clip_id]) for clip_id in asked)]).tolist()
-    for place, clip_id in enumerate(asked):
-        assert np.array_equal(frames[offsets[place] : offsets[place + 1]], good[clip_id])
-        assert np.array_equal(feature.clip(clip_id), good[clip_id])
-    everything = feature.to_dask().compute()
-    assert everything.dtype == stored[0]
-    for row in feature.index().to_pylist():
-        assert (row["status"] == "failed") == (row["clip_id"] not in good)
-        assert np.array_equal(everything[row["row"] :][: row["length"]], good.get(row["clip_id"], everything[:0]))
+        good = {clip_id: value.astype(stored[0]) for clip_id, value in rows.items() if isinstance(value, np.ndarray)}
+        feature = feature_of(store)
+        asked = data.draw(st.lists(st.sampled_from(sorted(good)), max_size=12))
+        frames, offsets = feature.frames(asked)
+        assert offsets.tolist() == np.cumsum([0, *(len(good[clip_id]) for clip_id in asked)]).tolist()
+        for place, clip_id in enumerate(asked):
+            assert np.array_equal(frames[offsets[place] : offsets[place + 1]], good[clip_id])
+            assert np.array_equal(feature.clip(clip_id), good[clip_id])
+        everything = feature.to_dask().compute()
+        assert everything.dtype == stored[0]
+        for row in feature.index().to_pylist():
+            assert (row["status"] == "failed") == (row["clip_id"] not in good)
+            assert np.array_equal(everything[row["row"] :][: row["length"]], good.get(row["clip_id"], everything[:0]))
 
 
 def test_a_part_whose_clips_all_failed_is_a_part(tmp_path: Path) -> None:
