@@ -138,9 +138,9 @@ def extract(
     from avfeat.views import ViewSettings
 
     clips = Manifest.read(manifest)
-    folder = root or (Path(clips.info.root) if clips.info.root else None)
-    if folder is None or not folder.is_dir():
-        raise AvfeatError(f"the folder of the videos, {folder or 'not named'}, is not there: name it with --root.")
+    folder = clips.media_root(root)
+    if not folder.is_dir():
+        raise AvfeatError(f"the folder of the videos, {folder}, is not there: name it with --root.")
     file, seed = _weights(weights)
     options = Options(
         device=device,

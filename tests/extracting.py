@@ -12,6 +12,9 @@ from avfeat.media import write_video
 from avfeat.store import open_store
 from tests.faces import admiral, astronaut
 
+UNTOLD = ("attempt", "row", "start")
+"""Columns of the index that say where a clip lies, not what it is."""
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -64,6 +67,6 @@ def content(store: Path, name: str) -> dict[str, dict[str, object]]:
         rows = {}
         for row in table.to_pylist():
             data = b"" if row["status"] == "failed" else feature.clip(row["clip_id"]).tobytes()
-            rows[row["clip_id"]] = (data, {key: value for key, value in row.items() if key not in ("attempt", "row")})
+            rows[row["clip_id"]] = (data, {key: value for key, value in row.items() if key not in UNTOLD})
         found[feature_name] = rows
     return found
