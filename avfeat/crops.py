@@ -7,6 +7,8 @@ truncated), its forward window and its grey. The tests hold it to tensors that t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +56,18 @@ def forward_mean(points: NDArray[np.floating], window: int = WINDOW) -> Floats:
         total = total + points[shift : shift + full]
     mean = total / window
     return np.concatenate([mean, np.repeat(mean[-1:], window - 1, axis=0)])
+
+
+def pieces(frames: int, size: int = 2048) -> Iterator[tuple[slice, int]]:
+    """Yield stretches of frames whose landmarks together smooth as the whole does, to bound memory on long clips.
+
+    Each is a slice to smooth and the number of frames at its beginning to keep: the rest is only looked ahead at.
+    """
+    start = 0
+    while start < frames:
+        stop = start + size if start + size + WINDOW <= frames else frames
+        yield slice(start, min(stop + WINDOW - 1, frames)), stop - start
+        start = stop
 
 
 def similarity(points: NDArray[np.floating], target: NDArray[np.floating]) -> Floats:

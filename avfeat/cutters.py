@@ -15,6 +15,7 @@ What lies outside the picture is black in ``face`` and ``mouth``, and neither sm
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -56,17 +57,31 @@ def cutter_of(view: View, settings: ViewSettings, track: Track | None, clip_id: 
     filled = (
         fill_gaps(track, math.inf, clip_id) if settings.on_no_face == "center" else fill_gaps(track, clip_id=clip_id)
     )
-    parts = [filled.points[shot] for shot in shots(filled)]
-    if view.kind == "face":
-        squares = [crops.face_squares(points, settings.face_margin) for points in parts]
-        centres, sides, angles = (np.concatenate(each) for each in zip(*squares, strict=True))
-        return UprightSquare(view, centres, sides, angles)
-    transforms = [crops.mouth_transforms(points) for points in parts]
-    corners = [
-        crops.mouth_corners(points, transform, view.size_px)
-        for points, transform in zip(parts, transforms, strict=True)
+    parts = [
+        (filled.points[shot][piece], keep)
+        for shot in shots(filled)
+        for piece, keep in crops.pieces(shot.stop - shot.start)
     ]
-    return Mouth(view, crops.invert(np.concatenate(transforms)), np.concatenate(corners))
+    return _square(view, settings.face_margin, parts) if view.kind == "face" else _mouth(view, parts)
+
+
+_Parts = Sequence[tuple[NDArray[np.float32], int]]
+"""Landmarks [n, 68, 2] to be smoothed by themselves, and how many of these frames to keep."""
+
+
+def _square(view: View, margin: float, parts: _Parts) -> Cutter:
+    squares = [[each[:keep] for each in crops.face_squares(points, margin)] for points, keep in parts]
+    centres, sides, angles = (np.concatenate(each) for each in zip(*squares, strict=True))
+    return UprightSquare(view, centres, sides, angles)
+
+
+def _mouth(view: View, parts: _Parts) -> Cutter:
+    inverses, corners = [], []
+    for points, keep in parts:
+        transforms = crops.mouth_transforms(points)[:keep]
+        inverses.append(crops.invert(transforms))
+        corners.append(crops.mouth_corners(points[:keep], transforms, view.size_px))
+    return Mouth(view, np.concatenate(inverses), np.concatenate(corners))
 
 
 def _middle(view: View, track: Track, clip_id: str) -> Cutter:

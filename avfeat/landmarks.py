@@ -66,9 +66,12 @@ class Track:
         0; 1: seen in this frame; 2: filled in between others) and the number of faces.
         """
         known = _known(self)
-        state = np.where(self.found, _SEEN, np.where(known, _FILLED, _NO_POINTS))
-        values = np.concatenate([self.points.reshape(len(known), POINTS * 2), self.blendshapes], axis=1)
-        return np.column_stack([np.where(known[:, None], values, 0), state, self.faces]).astype(np.float32)
+        rows = np.zeros((len(known), TRACK_WIDTH), np.float32)
+        rows[known, : POINTS * 2] = self.points[known].reshape(-1, POINTS * 2)
+        rows[known, POINTS * 2 : -2] = self.blendshapes[known]
+        rows[:, -2] = np.where(self.found, _SEEN, np.where(known, _FILLED, _NO_POINTS))
+        rows[:, -1] = self.faces
+        return rows
 
     @classmethod
     def from_rows(cls, rows: NDArray[np.float32], width_px: int, height_px: int) -> Track:
@@ -80,12 +83,13 @@ class Track:
         if rows.ndim != 2 or rows.shape[1] != TRACK_WIDTH:
             raise StoreError(f"a track has rows of {TRACK_WIDTH} numbers, not an array of shape {rows.shape}.")
         state = rows[:, -2]
-        values = np.where(state[:, None] == _NO_POINTS, np.float32(np.nan), rows[:, :-2].astype(np.float32))
+        values = rows[:, :-2].astype(np.float32)
+        values[state == _NO_POINTS] = np.nan
         points = values[:, : POINTS * 2].reshape(-1, POINTS, 2)
         return cls(points, values[:, POINTS * 2 :], state == _SEEN, rows[:, -1].astype(np.uint8), width_px, height_px)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Sighting:
     """One face in one frame, with the middle and the size (root of the area) of its tight box."""
 
@@ -237,24 +241,29 @@ def fill_gaps(track: Track, max_gap_seconds: float = MAX_GAP_SECONDS, clip_id: s
         raise NoFaceError(
             f"{clip_id}: no face from {start:.2f} s to {stop:.2f} s{more}, more than the {max_gap_seconds:g} s allowed."
         )
-    frames = np.arange(count)
-    after = known[np.minimum(np.searchsorted(known, frames), len(known) - 1)]
-    before = known[np.maximum(np.searchsorted(known, frames, side="right") - 1, 0)]
-    part = (frames - before) / np.maximum(after - before, 1)
+    gaps = np.setdiff1d(np.arange(count), known)
+    place = np.searchsorted(known, gaps)
+    before, after = known[np.maximum(place - 1, 0)], known[np.minimum(place, len(known) - 1)]
+    part = (gaps - before) / np.maximum(after - before, 1)
     part = np.where(_continues(track, before, after), part, part > 0.5)  # a bool here: one copy or the other
     return replace(
         track,
-        points=_between(track.points, before, after, part),
-        blendshapes=_between(track.blendshapes, before, after, part),
+        points=_filled(track.points, gaps, before, after, part),
+        blendshapes=_filled(track.blendshapes, gaps, before, after, part),
     )
 
 
-def _between(
-    values: NDArray[np.float32], before: NDArray[np.int64], after: NDArray[np.int64], part: NDArray[np.float64]
+def _filled(
+    values: NDArray[np.float32],
+    gaps: NDArray[np.int64],
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    part: NDArray[np.float64],
 ) -> NDArray[np.float32]:
+    filled = values.copy()
     first, second = values[before].astype(np.float64), values[after].astype(np.float64)
-    filled = first + part.reshape(-1, *[1] * (values.ndim - 1)) * (second - first)
-    return filled.astype(np.float32)
+    filled[gaps] = first + part.reshape(-1, *[1] * (values.ndim - 1)) * (second - first)
+    return filled
 
 
 def shots(track: Track) -> list[slice]:

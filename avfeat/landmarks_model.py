@@ -61,7 +61,7 @@ MESH_TO_68 = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Face:
     """One face in one picture.
 

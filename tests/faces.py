@@ -2,9 +2,7 @@
 
 from functools import cache
 
-import matplotlib.cbook
 import numpy as np
-import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -40,11 +38,15 @@ def track_of(points: NDArray[np.floating], width: int = 640, height: int = 480) 
 @cache
 def astronaut() -> NDArray[np.uint8]:
     """Return a square of 320 pixels with one face, uint8 RGB."""
+    import skimage.data
+
     return np.ascontiguousarray(skimage.data.astronaut()[:320, 60:380])
 
 
 @cache
 def admiral() -> NDArray[np.uint8]:
     """Return a square of 320 pixels with another face, uint8 RGB."""
+    import matplotlib.cbook
+
     with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")) as image:
         return np.array(image.convert("RGB").crop((96, 20, 416, 340)))

@@ -83,6 +83,13 @@ def test_the_mean_looks_forward_and_the_last_frames_share_the_last_full_one() ->
     assert crops.forward_mean(np.array([[1.0], [3.0]]), window=12).ravel().tolist() == [2, 2]
 
 
+@given(st.integers(1, 60), st.integers(1, 30))
+def test_smoothing_a_long_clip_in_pieces_changes_no_bit(frames: int, size: int) -> None:
+    points = np.random.default_rng(frames).uniform(0, 100, (frames, 3))
+    smooth = [crops.forward_mean(points[piece])[:keep] for piece, keep in crops.pieces(frames, size)]
+    np.testing.assert_array_equal(np.concatenate(smooth), crops.forward_mean(points))
+
+
 @given(st.integers(0, 1000))
 def test_a_similarity_is_found_again(seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -56,7 +56,7 @@ def test_squash_is_pillows_resize_of_both_sides(resample: str) -> None:
     ("height", "width", "scaled", "left", "top"),
     [
         (360, 641, (398, 224), 87, 0),
-        (301, 200, (224, 337), 0, 56),
+        (301, 201, (224, 335), 0, 55),
         (224, 224, (224, 224), 0, 0),
         (72, 96, (298, 224), 37, 0),
     ],
@@ -187,6 +187,18 @@ def test_a_cut_is_not_smoothed_over(view: View) -> None:
     both = _maker(track_of(points, 320, 240), view).make(pictures, 0)[view]
     alone = _maker(track_of(points[:18], 320, 240), view).make(pictures[:18], 0)[view]
     np.testing.assert_array_equal(both[:18], alone)
+
+
+def test_a_clip_of_many_pieces_is_cut_as_one_of_a_single_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = _noise(40, 60, 80)
+    track = track_of(np.stack([points_at(30 + frame / 3, 30, 30) for frame in range(40)]), 80, 60)
+    views = replace(FACE, size_px=48), replace(MOUTH, size_px=32)
+    whole = _maker(track, *views, size=(80, 60)).make(pictures, 0)
+    whole_pieces = crops.pieces
+    monkeypatch.setattr(crops, "pieces", lambda frames: whole_pieces(frames, 5))
+    parts = _maker(track, *views, size=(80, 60)).make(pictures, 0)
+    for view in views:
+        np.testing.assert_array_equal(whole[view], parts[view])
 
 
 # ---- blocks, failures
