@@ -253,8 +253,8 @@ class Clip:
             video_end_seconds=_float(pictures.end),
             sound_start_seconds=_float(sound.start),
             sound_end_seconds=_float(sound.end),
-            corrupt_pictures=pictures.corrupt + pictures.failed,
-            corrupt_sounds=sound.corrupt + sound.failed,
+            corrupt_pictures=pictures.damages,
+            corrupt_sounds=sound.damages,
         )
 
     def _decode(self, pictures: bool, sound: bool) -> Iterator[NDArray[np.uint8]]:

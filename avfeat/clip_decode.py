@@ -61,6 +61,7 @@ class _Stream:
             if packet.size:
                 self.count.packets += 1
                 self.count.discarded += packet.is_discard
+                self.count.corrupt_packets += packet.is_corrupt
             return packet.decode()
         except av.error.FFmpegError:
             self.count.failed += 1
@@ -77,6 +78,8 @@ class _Stream:
         if seconds - expected > LONGEST_GAP or (count.end is not None and seconds - expected < -furthest_back):
             count.jump = (expected, seconds)
             return None
+        if count.end is not None and seconds - count.end > count.allowed:
+            count.hole_seconds += seconds - count.end
         count.decoded += 1
         count.corrupt += frame.is_corrupt
         if count.start is None:

@@ -21,6 +21,8 @@ class Count:
     step: seconds of one picture, or of one packet of sound.
     packets, discarded: read from the file; marked there as not to be shown, as an edit list does.
     decoded, corrupt: what the decoder gave; how many of those it marked as damaged.
+    corrupt_packets: how many the container marked as damaged.
+    hole_seconds: in all, between the end of one frame and the stamp of the next.
     misplaced: pictures whose stamp lies before one that was already shown; they are left out.
     failed, lost_seconds: packets that the decoder refused, and how long they would have been.
     start, end: seconds on the timeline.
@@ -34,6 +36,8 @@ class Count:
     discarded: int = 0
     decoded: int = 0
     corrupt: int = 0
+    corrupt_packets: int = 0
+    hole_seconds: Fraction = field(default_factory=Fraction)
     misplaced: int = 0
     failed: int = 0
     lost_seconds: Fraction = field(default_factory=Fraction)
@@ -42,9 +46,9 @@ class Count:
     jump: tuple[Fraction, Fraction] | None = None
 
     @property
-    def damaged(self) -> bool:
-        """Whether the decoder complained."""
-        return bool(self.failed or self.corrupt)
+    def damages(self) -> int:
+        """How often the decoder or the container complained."""
+        return self.failed + max(self.corrupt, self.corrupt_packets)
 
     @property
     def allowed(self) -> Fraction:
@@ -60,7 +64,7 @@ class Count:
         """
         if self.announced is not None:
             return max(self.announced - self.discarded - self.decoded, 0)
-        return max(self.packets - self.discarded - self.decoded, 0) if self.damaged else 0
+        return max(self.packets - self.discarded - self.decoded, 0) if self.damages else 0
 
     @property
     def short(self) -> Fraction:
@@ -88,18 +92,33 @@ def verdict(
     read = [each for each in (pictures, sound) if each is not None]
     if not read:
         return "done", ""
-    losses = [*_lost_pictures(pictures), *_lost_sound(sound)]
-    end = max((each.end for each in read if each.end is not None), default=Fraction(0))
-    if not losses and whole_end is not None and whole_end - end > max(each.allowed for each in read):
-        losses.append(f"announces {_seconds(whole_end)} and ends after {_seconds(end)}")
-    open_ended = whole_end is None and all(each.announced_end is None for each in read)
-    if not losses and cut_off and open_ended:
-        losses.append(f"ends after {_seconds(end)} and does not say how long it was")
-    damages = _damages(pictures, sound)
+    losses = [*_lost_pictures(pictures), *_lost_sound(sound)] or _lost_in_all(read, whole_end, cut_off)
+    damages = [
+        f"has {each.damages} damaged {what}{'s' if each.damages > 1 else ''}"
+        for each, what in ((pictures, "picture"), (sound, "packet"))
+        if each is not None and each.damages
+    ]
+    holes = _sound_holes(sound)
     if not losses:
-        return "done", f"{'; '.join(damages)}." if damages else ""
+        said = damages + holes
+        return "done", f"{'; '.join(said)}." if said else ""
     cause = "the file is cut off" if cut_off else "its data are damaged" if damages else "the rest is not in the file"
     return "truncated", f"{'; '.join(losses)}: {cause}."
+
+
+def _lost_in_all(read: list[Count], whole_end: Fraction | None, cut_off: bool) -> list[str]:
+    end = max((each.end for each in read if each.end is not None), default=Fraction(0))
+    if whole_end is not None and whole_end - end > max(each.allowed for each in read):
+        return [f"announces {_seconds(whole_end)} and ends after {_seconds(end)}"]
+    # Uneven stamps have holes too; but where every stream has some, or something is damaged, data are missing.
+    hole = min(each.hole_seconds for each in read) if len(read) > 1 else Fraction(0)
+    if any(each.damages for each in read):
+        hole = max(each.hole_seconds for each in read)
+    if hole > max(each.allowed for each in read):
+        return [f"lacks {_seconds(hole)} in its middle"]
+    if cut_off and whole_end is None and all(each.announced_end is None for each in read):
+        return [f"ends after {_seconds(end)} and does not say how long it was"]
+    return []
 
 
 def _lost_pictures(count: Count | None) -> list[str]:
@@ -108,15 +127,15 @@ def _lost_pictures(count: Count | None) -> list[str]:
     if count.jump:
         return [_jump("pictures", count.jump)]
     losses = []
-    if count.misplaced > 1:
-        losses.append(f"{count.misplaced} of its pictures go back in time and are left out")
-    if count.missing <= 1 and count.short <= count.allowed:
-        return losses
     until = f" up to {_seconds(count.end)} of {_seconds(count.announced_end)}" if count.short > count.allowed else ""
     if count.missing > 1:
         total = (count.announced or count.packets) - count.discarded
-        return [f"announces {total} pictures, only {count.decoded} can be decoded{until}", *losses]
-    return [f"has pictures only{until}", *losses]
+        losses.append(f"announces {total} pictures, only {count.decoded} can be decoded{until}")
+    elif until:
+        losses.append(f"has pictures only{until}")
+    if count.misplaced > 1:
+        losses.append(f"{count.misplaced} of its pictures go back in time and are left out")
+    return losses
 
 
 def _lost_sound(count: Count | None) -> list[str]:
@@ -131,17 +150,14 @@ def _lost_sound(count: Count | None) -> list[str]:
     return []
 
 
+def _sound_holes(count: Count | None) -> list[str]:
+    if count is None or count.hole_seconds <= count.allowed:
+        return []
+    return [f"has no sound for {_seconds(count.hole_seconds)} in its middle"]
+
+
 def _jump(what: str, jump: tuple[Fraction, Fraction]) -> str:
     return f"the clock of its {what} jumps from {_seconds(jump[0])} to {_seconds(jump[1])}, nothing later can be placed"
-
-
-def _damages(pictures: Count | None, sound: Count | None) -> list[str]:
-    said = []
-    if pictures is not None and pictures.damaged:
-        said.append(f"{pictures.corrupt + pictures.failed} of its pictures are damaged")
-    if sound is not None and sound.damaged:
-        said.append(f"{sound.corrupt + sound.failed} packets of its sound are damaged")
-    return said
 
 
 def _seconds(value: Fraction | None) -> str:

@@ -28,7 +28,7 @@ TS_DISCONT = 0x200
 LONGEST_LEAD = Fraction(1)
 """Seconds. A file whose first stamp is later than this is a piece of something longer."""
 
-TELLS_ITS_END = ("mov", "matroska", "avi", "asf", "flv", "wav", "flac", "mxf")
+TELLS_ITS_END = ("mov", "matroska", "avi", "flv", "wav", "flac", "mxf")
 """Formats whose header says how long they are; libavformat estimates the length of all others from what is there."""
 
 FIRST_PICTURE_PACKETS = 500
@@ -91,7 +91,11 @@ class Opened:
         if self.format not in TELLS_ITS_END:
             return None
         if stream.duration:
-            return self.seconds(stream, (stream.start_time or 0) + stream.duration)
+            length = stream.duration
+            if self.format == "avi" and isinstance(stream, VideoStream):
+                # libavformat shrinks the duration of an AVI file that is cut off, but not the number of its frames.
+                length = max(length, stream.frames)
+            return self.seconds(stream, (stream.start_time or 0) + length)
         tag = _clock(stream.metadata.get("DURATION", ""))
         return tag - self.zero if tag else None
 
@@ -110,8 +114,7 @@ class Opened:
         Raises:
             UnreadableError: it was.
         """
-        if self.file.error is not None:
-            raise UnreadableError(f"{self.name}: reading the file failed ({self.file.error.strerror}).")
+        _check_disk(self.file, self.name)
 
     def close(self) -> None:
         """Close the container and its file."""
@@ -136,13 +139,19 @@ def open_file(path: Path, name: str) -> Opened:
             raise UnreadableError(f"{name} is a picture ({picture}), not a video.")
         file.seek(0)
         return _opened(file, name)
-    except (av.error.FFmpegError, ValueError, RuntimeError) as error:
+    except (av.error.FFmpegError, ValueError, RuntimeError, OSError) as error:
         file.close()
+        _check_disk(file, name)
         clause = what_it_is(path)
         raise UnreadableError(f"{name} {clause}{'' if clause.endswith('?') else '.'}") from error
     except BaseException:
         file.close()
         raise
+
+
+def _check_disk(file: _OneFile, name: str) -> None:
+    if file.error is not None:
+        raise UnreadableError(f"{name}: reading the file failed ({file.error.strerror}).") from file.error
 
 
 def _open(path: Path, name: str) -> _OneFile:

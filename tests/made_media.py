@@ -69,6 +69,7 @@ def write_clip(
     audio_codec: str = "aac",
     layout: str = "mono",
     keyframes: int = 12,
+    piece: int = 1024,
     turn: tuple[float, bool, bool] | None = None,
     options: dict[str, str] | None = None,
 ) -> None:
@@ -83,6 +84,7 @@ def write_clip(
         audio_codec: an encoder in PyAV; pcm_s16le keeps every sample, in .mov and .mkv.
         layout: channels of the sound.
         keyframes: pictures from one key picture to the next.
+        piece: samples that are given to the encoder at once; with PCM, those of one packet.
         turn: (degrees counterclockwise, mirrored left-right, top-bottom) for the display matrix.
         options: of the container's writer, e.g. ``{"movflags": "faststart"}``.
     """
@@ -91,11 +93,14 @@ def write_clip(
         if stamps:
             height, width = picture(0).shape[:2]
             rate = (len(stamps) - 1) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else Fraction(25)
-            video = container.add_stream(
-                video_codec, rate=rate.limit_denominator(1001), options={"g": str(keyframes), "bf": "2"}
-            )
+            rate = rate.limit_denominator(1001)
+            h264 = video_codec == "libx264"
+            settings = {"g": str(keyframes)} | ({"bf": "2"} if h264 else {})
+            video = container.add_stream(video_codec, rate=rate, options=settings)
             video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-            video.time_base = video.codec_context.time_base = Fraction(1, TICK)
+            # MPEG-2 and MPEG-4 count in pictures, not in ticks.
+            tick = 1 / rate if video_codec.startswith("mpeg") else Fraction(1, TICK)
+            video.time_base = video.codec_context.time_base = tick
             if turn is not None:
                 video.set_display_rotation(*turn)
         if sounds:
@@ -105,15 +110,17 @@ def write_clip(
         if video is not None:
             for number, stamp in enumerate(stamps):
                 frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
-                frame.pts, frame.time_base = round(stamp * TICK), Fraction(1, TICK)
+                frame.pts, frame.time_base = round(stamp / tick), tick
                 packets += video.encode(frame)
             packets += video.encode(None)
         if audio is not None:
             for start, samples in sounds:
-                frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=layout)
-                frame.sample_rate, frame.time_base = SOUND_RATE_HZ, Fraction(1, SOUND_RATE_HZ)
-                frame.pts = round(start * SOUND_RATE_HZ)
-                packets += audio.encode(frame)
+                for first in range(0, len(samples), piece):
+                    part = np.ascontiguousarray(samples[first : first + piece]).reshape(1, -1)
+                    frame = av.AudioFrame.from_ndarray(part, format="s16", layout=layout)
+                    frame.sample_rate, frame.time_base = SOUND_RATE_HZ, Fraction(1, SOUND_RATE_HZ)
+                    frame.pts = round(start * SOUND_RATE_HZ) + first
+                    packets += audio.encode(frame)
             packets += audio.encode(None)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)

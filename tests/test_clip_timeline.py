@@ -154,7 +154,7 @@ def test_a_piece_of_something_longer_counts_from_its_earliest_stamp(tmp_path: Pa
 def test_a_hole_in_the_sound_is_zeros_and_what_is_there_twice_is_cut(tmp_path: Path) -> None:
     second = clicks([HALF], Fraction(1))
     sounds = [(Fraction(0), second), (Fraction(3, 2), second), (Fraction(9, 4), second)]
-    write_clip(tmp_path / "a.mkv", (), sounds, audio_codec="pcm_s16le")
+    write_clip(tmp_path / "a.mkv", (), sounds, audio_codec="pcm_s16le", piece=SOUND_RATE_HZ)
     with Clip(tmp_path / "a.mkv", "a") as clip:
         sound = clip.sound()
     # The third stretch begins a quarter second before the second ends; its click at 2.75 s stays.
@@ -168,7 +168,7 @@ def test_stamps_that_jitter_by_less_than_a_frame_leave_the_sound_whole(tmp_path:
     pieces = np.split(ramp, 20)
     jitter = [Fraction((-1) ** k * 12, 1000) for k in range(20)]
     sounds = [(Fraction(k, 10) + (jitter[k] if k else 0), piece) for k, piece in enumerate(pieces)]
-    write_clip(tmp_path / "jitter.mkv", (), sounds, audio_codec="pcm_s16le")
+    write_clip(tmp_path / "jitter.mkv", (), sounds, audio_codec="pcm_s16le", piece=len(ramp))
     write_clip(tmp_path / "even.mkv", (), [(Fraction(0), ramp)], audio_codec="pcm_s16le")
     with Clip(tmp_path / "jitter.mkv", "j") as jittered, Clip(tmp_path / "even.mkv", "e") as even:
         assert np.array_equal(jittered.sound(), even.sound())
