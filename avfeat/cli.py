@@ -129,7 +129,6 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Extract what is missing; safe to run again, from any number of machines at once."""
-    from avfeat.errors import AvfeatError
     from avfeat.manifest import Manifest
     from avfeat.options import Options
     from avfeat.plan import Shard
@@ -139,8 +138,6 @@ def extract(
 
     clips = Manifest.read(manifest)
     folder = clips.media_root(root)
-    if not folder.is_dir():
-        raise AvfeatError(f"the folder of the videos, {folder}, is not there: name it with --root.")
     file, seed = _weights(weights)
     options = Options(
         device=device,

@@ -12,12 +12,15 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 
-from avfeat.errors import CrashError, TimeOutError
-from avfeat.produce import Broken, Ended, Failed, Job, Progress
+from avfeat.errors import CrashError, SetupError, TimeOutError
+from avfeat.produce import Broken, Ended, Failed, Job, Progress, Ready
 from avfeat.views import Views
 
 ATTEMPTS = 3
 """How often a clip is tried whose worker dies: a worker may be killed for reasons that are not the clip's."""
+
+STARTS = 3
+"""How often in a row a worker may die before it takes its first job."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ Message = Views | Ended | Failed | Again
 class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
+    ready: bool = False
     job: Job | None = None
     index: int = -1
     heard: float = field(default_factory=time.monotonic)
@@ -53,6 +57,7 @@ class Pool:
         self._silent_seconds = silent_seconds
         self._ahead = ahead
         self._workers: list[_Worker] = []
+        self._died_at_start = 0
 
     def __enter__(self) -> Pool:
         return self
@@ -90,15 +95,18 @@ class Pool:
             self._start_workers(min(self._size, len(unfinished)))
             oldest = min(unfinished)
             for worker in self._workers:
-                if worker.job is None and unstarted and unstarted[-1] < oldest + self._ahead:
+                if worker.ready and worker.job is None and unstarted and unstarted[-1] < oldest + self._ahead:
                     self._give(worker, unstarted.pop(), jobs)
             for worker in self._listen():
                 index = worker.index
                 try:
                     message = worker.connection.recv()
                 except (EOFError, OSError):  # OSError: it died in the middle of a message
-                    attempts[index] += 1
                     code = self._bury(worker)
+                    if worker.job is None:
+                        self._count_start(code)
+                        continue
+                    attempts[index] += 1
                     if attempts[index] < ATTEMPTS:
                         unstarted.append(index)
                         yield index, Again()
@@ -107,6 +115,10 @@ class Pool:
                         yield index, Failed(CrashError(_death(jobs[index].clip_id, code)))
                     continue
                 worker.heard = time.monotonic()
+                if isinstance(message, Ready):
+                    worker.ready = True
+                    self._died_at_start = 0
+                    continue
                 if isinstance(message, Broken):
                     raise message.error
                 if isinstance(message, Ended | Failed):
@@ -132,6 +144,14 @@ class Pool:
             theirs.close()
             self._workers.append(_Worker(process, Connection(ours.detach())))
 
+    def _count_start(self, code: int) -> None:
+        self._died_at_start += 1
+        if self._died_at_start == STARTS:
+            raise SetupError(
+                f"the process that reads clips ends with code {code} before it starts, {STARTS} times: "
+                "try avfeat doctor, which names the part that fails."
+            )
+
     def _give(self, worker: _Worker, index: int, jobs: Sequence[Job]) -> None:
         worker.job, worker.index, worker.heard = jobs[index], index, time.monotonic()
         try:
@@ -141,7 +161,7 @@ class Pool:
             return
 
     def _listen(self) -> list[_Worker]:
-        busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
+        busy = {worker.connection: worker for worker in self._workers if worker.job is not None or not worker.ready}
         return [busy[ready] for ready in wait(list(busy), timeout=1.0) if isinstance(ready, Connection)]
 
     def _silent(self) -> list[_Worker]:

@@ -37,6 +37,11 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """The worker has started and takes jobs."""
+
+
+@dataclass(frozen=True)
 class Progress:
     """Sent now and then while nothing else is: the clip is alive."""
 

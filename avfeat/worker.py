@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from avfeat.errors import AvfeatError, ClipError, CrashError
-from avfeat.produce import Broken, Failed, Job, produce
+from avfeat.produce import Broken, Failed, Job, Ready, produce
 
 
 def serve(connection: Connection, model: Path | None) -> None:
@@ -27,6 +27,7 @@ def serve(connection: Connection, model: Path | None) -> None:
         return landmarkers[0]
 
     try:
+        connection.send(Ready())
         while True:
             job: Job = connection.recv()
             try:
