@@ -90,13 +90,14 @@ def fetch(name: str, addresses: Sequence[str], sha256: str) -> Path:
     Args:
         name: relative to the cache folder.
         addresses: URLs that serve the same file; tried in this order.
-        sha256: 64 hex digits of the right content.
+        sha256: 64 hex digits of the right content; empty where none is published: then only the length is checked,
+            and the caller sees to it that the content makes sense and is recorded.
 
     Raises:
         WeightsError: no address gave the right file; says why for each, and which file to put where.
     """
     path = cache_dir() / name
-    if path.is_file() and recorded_sha256(path) == sha256:
+    if path.is_file() and (not sha256 or recorded_sha256(path) == sha256):
         return path
     reasons = []
     for address in addresses:
@@ -107,7 +108,7 @@ def fetch(name: str, addresses: Sequence[str], sha256: str) -> Path:
             reasons.append(f"{address}: {error}")
     raise WeightsError(
         f"{name} is not on this machine and could not be fetched ({'; '.join(reasons) or 'no address is known'}): "
-        f"put the file with sha256 {sha256} at {path}."
+        f"put the file{f' with sha256 {sha256}' if sha256 else ''} at {path}."
     )
 
 
@@ -131,12 +132,15 @@ class _WrongContentError(Exception):
 
 
 def _download(address: str, path: Path, sha256: str) -> None:
-    digest = hashlib.sha256()
+    digest, received = hashlib.sha256(), 0
     with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as answer, _written(path) as file:
         while block := answer.read(_COPY_BYTES):
             digest.update(block)
-            file.write(block)
-        if digest.hexdigest() != sha256:
+            received += file.write(block)
+        announced = answer.headers.get("Content-Length", received)
+        if int(announced) != received:
+            raise _WrongContentError(f"it gave {received} bytes of {announced}")
+        if sha256 and digest.hexdigest() != sha256:
             raise _WrongContentError(f"it serves a file with sha256 {digest.hexdigest()}")
 
 

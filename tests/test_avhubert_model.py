@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden import HERE, more_folders
+from golden import HERE, golden_architecture, more_folders
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avfeat.encoders.avhubert.initial import random_tensors
-from avfeat.encoders.avhubert.model import Architecture, AvHubert
+from avfeat.encoders.avhubert.model import AvHubert
+from avfeat.encoders.avhubert.published import Architecture
 from avfeat.encoders.avhubert.state import (
     NOT_NEEDED,
     architecture_of,
+    check_tensors,
     encoder_tensors,
     model_of,
     official_shapes,
@@ -42,18 +44,7 @@ class Case:
         return self.name.startswith("seeded_")
 
     def architecture(self) -> Architecture:
-        facts = self.facts
-        return Architecture(
-            width=facts["encoder_embed_dim"],
-            layers=facts["encoder_layers"],
-            ffn=facts["encoder_ffn_embed_dim"],
-            heads=facts["encoder_attention_heads"],
-            norm_first=facts["layer_norm_first"],
-            resnet_width=facts["resnet_base_width"],
-            audio_width=facts["audio_feat_dim"],
-            conv_kernel=facts["conv_pos"],
-            conv_groups=facts["conv_pos_groups"],
-        )
+        return golden_architecture(self.facts)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return inputs and outputs, without the case's own prefix."""
@@ -67,11 +58,12 @@ class Case:
     def model(self) -> AvHubert:
         architecture = self.architecture()
         if self.seeded:
-            return model_of(recipe(architecture, self.facts["weight_seed"]), architecture, self.name)
+            return model_of(recipe(architecture, self.facts["weight_seed"]), architecture)
         bare = encoder_tensors(load_file(self.folder / f"{self.name}_weights.safetensors"), self.name)
         found = architecture_of(bare, architecture.heads, architecture.norm_first, self.name)
         assert found == architecture
-        return model_of(bare, found, self.name)
+        check_tensors(bare, found, self.name)
+        return model_of(bare, found)
 
 
 def recipe(architecture: Architecture, seed: int) -> dict[str, Tensor]:
@@ -236,15 +228,15 @@ def test_a_missing_tensor_is_an_error_that_names_it(key: str) -> None:
     tensors = random_tensors(TINY, 0)
     del tensors[key]
     with pytest.raises(WeightsError, match=re.escape(key)):
-        model_of(tensors, TINY, "a.pt")
+        check_tensors(tensors, TINY, "a.pt")
 
 
 def test_an_unknown_or_misshapen_tensor_is_an_error_that_names_it() -> None:
     tensors = random_tensors(TINY, 0)
     with pytest.raises(WeightsError, match=r"encoder\.layers\.2\.fc1\.bias is not known"):
-        model_of(tensors | {"encoder.layers.2.fc1.bias": torch.zeros(128)}, TINY, "a.pt")
+        check_tensors(tensors | {"encoder.layers.2.fc1.bias": torch.zeros(128)}, TINY, "a.pt")
     with pytest.raises(WeightsError, match=r"weight_g has shape \[64, 1, 1\], not \[1, 1, 128\]"):
-        model_of(tensors | {"encoder.pos_conv.0.weight_g": torch.zeros(64, 1, 1)}, TINY, "a.pt")
+        check_tensors(tensors | {"encoder.pos_conv.0.weight_g": torch.zeros(64, 1, 1)}, TINY, "a.pt")
 
 
 def test_prefixes_come_off_at_the_start_only_and_the_reader_above_is_left_out() -> None:

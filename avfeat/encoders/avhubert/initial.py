@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from avfeat.encoders.avhubert.model import Architecture
+from avfeat.encoders.avhubert.published import Architecture
 from avfeat.encoders.avhubert.state import official_shapes
 
 Shape = tuple[int, ...]

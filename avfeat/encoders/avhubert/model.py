@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avfeat.encoders.avhubert.published import Architecture
 from avfeat.encoders.blocks import LipResNet, PositionalConvolution, SelfAttention
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """All numbers that fix the network's shape; ``heads`` and ``norm_first`` cannot be seen in the tensors."""
-
-    width: int
-    layers: int
-    ffn: int
-    heads: int
-    norm_first: bool = True
-    resnet_width: int = 64
-    audio_width: int = 104
-    conv_kernel: int = 128
-    conv_groups: int = 16
 
 
 class AudioFrontEnd(nn.Module):

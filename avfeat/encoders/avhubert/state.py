@@ -9,7 +9,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from avfeat.encoders.avhubert.model import Architecture, AvHubert
+from avfeat.encoders.avhubert.model import AvHubert
+from avfeat.encoders.avhubert.published import Architecture
 from avfeat.encoders.folding import fold_batch_norms, fold_weight_norm
 from avfeat.errors import WeightsError
 
@@ -65,7 +66,7 @@ def architecture_of(tensors: Mapping[str, Tensor], heads: int, norm_first: bool,
     (width,) = shape("encoder.layer_norm.weight", 1)
     _, group_width, kernel = shape(f"{_POSITION}.weight_v", 3)
     numbers = [int(match[1]) for key in tensors if (match := _LAYER.match(key))]
-    if not group_width or width % group_width or width % heads:
+    if min(group_width, heads) < 1 or width % group_width or width % heads:
         raise WeightsError(f"{source}: a width of {width} fits neither {heads} heads nor groups of {group_width}.")
     return Architecture(
         width=width,
@@ -106,13 +107,8 @@ def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def model_of(tensors: Mapping[str, Tensor], architecture: Architecture, source: str) -> AvHubert:
-    """Return the frozen network in evaluation mode, its norms folded.
-
-    Args:
-        tensors: bare official names; every one that the encoder needs, and no other.
-        architecture: their shapes.
-        source: the file, for the message.
+def check_tensors(tensors: Mapping[str, Tensor], architecture: Architecture, source: str) -> None:
+    """See that every tensor that the encoder needs is there, and no other.
 
     Raises:
         WeightsError: a tensor is missing, unknown or of another shape; names it.
@@ -127,6 +123,10 @@ def model_of(tensors: Mapping[str, Tensor], architecture: Architecture, source: 
     for key, shape in shapes.items():
         if tuple(tensors[key].shape) != shape:
             raise WeightsError(f"{source}: {key} has shape {list(tensors[key].shape)}, not {list(shape)}.")
+
+
+def model_of(tensors: Mapping[str, Tensor], architecture: Architecture) -> AvHubert:
+    """Return the frozen network in evaluation mode, its norms folded; ``tensors`` have been checked."""
     folded = fold_batch_norms(tensors)
     folded["encoder.pos_conv.bias"] = folded.pop(f"{_POSITION}.bias")
     gain, direction = folded.pop(f"{_POSITION}.weight_g"), folded.pop(f"{_POSITION}.weight_v")
