@@ -8,6 +8,7 @@ AvfeatError
 │   ├── NoSoundError      an encoder reads sound, the file has none
 │   ├── NoFaceError       an encoder reads a face, none is there for longer than allowed
 │   ├── TooShortError     fewer samples or frames than one step of the encoder
+│   ├── TooLongError      longer than the encoder takes in one piece
 │   ├── LengthError       two streams of one clip disagree by more than one frame
 │   ├── NotFiniteError    an encoder gave NaN, infinity, or more than the stored type can hold
 │   ├── TimeOutError      the clip took longer than allowed
@@ -56,6 +57,10 @@ class NoFaceError(ClipError):
 
 class TooShortError(ClipError):
     """The clip has fewer samples or frames than one step of the encoder."""
+
+
+class TooLongError(ClipError):
+    """The clip is longer than the encoder takes in one piece."""
 
 
 class LengthError(ClipError):

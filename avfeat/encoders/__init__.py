@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -17,12 +18,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from avfeat.encoders import hf
 from avfeat.encoders.base import RANDOM, Card, Encoder, FeatureName, Request
 from avfeat.errors import AvfeatError, EncoderError
 
 ENCODERS = {
     "logmel": "avfeat.encoders.logmel",
     "landmarks": "avfeat.encoders.landmarks",
+    "xlsr-2b": "avfeat.encoders.hf",
+    "xlsr-300m": "avfeat.encoders.hf",
+    "clip-vit-l14": "avfeat.encoders.hf",
+    "clip-vit-l14-face": "avfeat.encoders.hf",
 }
 
 GROUP = "avfeat.encoders"
@@ -36,11 +42,14 @@ def known_encoders() -> dict[str, str]:
 
 
 def card_of(name: str) -> Card:
-    """Return the card of the encoder called ``name`` in the table.
+    """Return the card of the encoder called ``name`` in the table, or of the checkpoint ``hf:PLACE[:view]``.
 
     Raises:
         EncoderError: there is no such encoder, or its module cannot be loaded.
+        WeightsError: the checkpoint's description is not there and cannot be fetched.
     """
+    if hf.is_adapted(name):
+        return hf.card_of(name)
     card: Card = _module(name).CARDS[name]
     return card
 
@@ -53,7 +62,7 @@ def build_encoder(request: Request) -> Encoder:
         WeightsError: its weights are missing, or are not what it needs.
         SetupError: this machine lacks something.
     """
-    encoder: Encoder = _module(request.encoder).build(request)
+    encoder: Encoder = (hf if hf.is_adapted(request.encoder) else _module(request.encoder)).build(request)
     for feature in request.wanted:
         encoder.card.output(feature)
     return encoder
@@ -70,7 +79,9 @@ def resolve(
     """Read feature names as users type them; features of one encoder share a request, and so one load and one pass.
 
     Args:
-        texts: ``<encoder>[.<stream>][@<layer>]``; names given twice count once.
+        texts: ``<encoder>[.<stream>][@<layer>]``, or ``hf:OWNER/NAME[:frame|face][@<layer>]`` and
+            ``hf:/path/to/folder[:frame|face][@<layer>]`` for a checkpoint that transformers can load; names given
+            twice count once.
         weights: a file or folder in place of the card's own weights; only with a single encoder.
         seed: random weights for every encoder that has weights; ``-random`` is added to its name. A name that
             already ends in ``-random`` has seed 0 unless another is given.
@@ -92,6 +103,10 @@ def resolve(
             requests[key] = replace(requests[key], wanted=tuple(both))
         else:
             requests[key] = request
+    for one, other in itertools.combinations(requests.values(), 2):
+        name = one.wanted[0].encoder
+        if name == other.wanted[0].encoder:
+            raise EncoderError(f"{one.encoder} and {other.encoder} would both be called {name}: leave one out.")
     if (weights is not None or settings) and len(requests) > 1:
         names = ", ".join(request.encoder for request in requests.values())
         what = "weights" if weights is not None else "settings"
@@ -115,7 +130,7 @@ def catalogue() -> list[dict[str, object]]:
 
 
 def describe(name: str) -> dict[str, object]:
-    """Return the whole card of one encoder as plain data, with its settings and what this machine lacks to run it.
+    """Return the whole card of one encoder of the table as plain data, its settings, what this machine lacks for it.
 
     Raises:
         EncoderError: there is no such encoder, or its module cannot be loaded.
@@ -146,22 +161,27 @@ def describe(name: str) -> dict[str, object]:
 
 
 def _read(text: str, seed: int | None) -> Request:
-    feature = FeatureName.parse(text)
-    name = feature.encoder.removesuffix(RANDOM)
-    card = card_of(name)
-    if feature.is_random and not card.weights:
-        raise EncoderError(f"{text}: {name} has no weights that could be random; name it {name}.")
+    if hf.is_adapted(text):
+        encoder, feature = hf.parse(text)
+        asked_random = False
+    else:
+        feature = FeatureName.parse(text)
+        encoder, asked_random = feature.encoder.removesuffix(RANDOM), feature.is_random
+        feature = replace(feature, encoder=encoder)
+    card = card_of(encoder)
+    if asked_random and not card.weights:
+        raise EncoderError(f"{text}: {encoder} has no weights that could be random; name it {encoder}.")
     if not card.weights:
         seed = None
-    elif feature.is_random and seed is None:
+    elif asked_random and seed is None:
         seed = 0
     card.output(feature)
-    wanted = replace(feature, encoder=name if seed is None else name + RANDOM)
-    return Request(name, (wanted,), seed=seed)
+    wanted = feature if seed is None else replace(feature, encoder=feature.encoder + RANDOM)
+    return Request(encoder, (wanted,), seed=seed)
 
 
 def _module(name: str) -> ModuleType:
-    known = known_encoders()
+    known = ENCODERS if name in ENCODERS else known_encoders()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avfeat.errors import ClipError, EncoderError, NotFiniteError
+from avfeat.errors import ClipError, EncoderError, NoPicturesError, NotFiniteError
 from avfeat.views import View, Views
 
 Rows = NDArray[np.float32]
@@ -119,7 +119,7 @@ class Card:
 class Request:
     """How one encoder is to be built.
 
-    encoder: its name in the table, without ``-random``.
+    encoder: its name in the table, without ``-random``; or ``hf:PLACE[:view]`` for a checkpoint without entry there.
     wanted: the features asked of it; all are computed in one pass.
     weights: a file or folder given by the user in place of the card's own.
     seed: seeded random weights instead of trained ones.
@@ -233,6 +233,8 @@ class _FrameByFrame(Encoding):
                 self._rows[name].append(rows)
 
     def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Rows | ClipError]:
+        if not all(self._rows[name] for name in wanted):
+            raise NoPicturesError(f"{self._encoder.card.name} was given no picture of this clip.")
         return {name: np.concatenate(self._rows[name]) for name in wanted}
 
 

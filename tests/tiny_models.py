@@ -1,0 +1,120 @@
+"""Tiny random checkpoints, written with ``save_pretrained`` as published ones are, so that tests load them as users do.
+
+Each function makes a folder and returns it. The networks are small but whole: sound networks keep the published
+convolution strides, picture networks read squares of 28 or 32 pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_SPEECH = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_dim": (16,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+_TOWER = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+_TEXT = _TOWER | {"num_hidden_layers": 1, "vocab_size": 20, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+
+
+def tiny_wav2vec2(folder: Path, *, norm: str = "layer", stable: bool = True, **config: Any) -> Path:
+    """wav2vec 2.0 like XLS-R (``layer``, stable) or like wav2vec2-base (``group``, not stable)."""
+    return _speech(folder, "Wav2Vec2", norm, stable, config)
+
+
+def tiny_hubert(folder: Path, *, norm: str = "layer", stable: bool = True, **config: Any) -> Path:
+    """HuBERT like hubert-large."""
+    return _speech(folder, "Hubert", norm, stable, config)
+
+
+def tiny_wavlm(folder: Path, *, norm: str = "layer", stable: bool = True, **config: Any) -> Path:
+    """WavLM like wavlm-large."""
+    return _speech(folder, "WavLM", norm, stable, config)
+
+
+def tiny_clip(folder: Path, **vision: Any) -> Path:
+    """A whole CLIP, text tower included, as OpenAI published it; reads 28 px."""
+    import transformers
+
+    config = transformers.CLIPConfig(
+        vision_config=_TOWER | {"image_size": 28, "patch_size": 14} | vision, text_config=_TEXT, projection_dim=16
+    )
+    _save(folder, transformers.CLIPModel, config)
+    from avfeat.encoders.hf_records import NAMED
+
+    usual = NAMED["clip-vit-l14"].input
+    processor = {"do_center_crop": True, "crop_size": {"height": 28, "width": 28}, "size": {"shortest_edge": 28}}
+    mean_and_std = {key: list(usual[key]) for key in ("image_mean", "image_std")}
+    return _write_input(folder, processor | mean_and_std | {"resample": 3})
+
+
+def tiny_siglip(folder: Path, **vision: Any) -> Path:
+    """A whole SigLIP; reads 32 px, bilinear as SigLIP 2 does."""
+    import transformers
+
+    config = transformers.SiglipConfig(
+        vision_config=_TOWER | {"image_size": 32, "patch_size": 16} | vision, text_config=_TEXT
+    )
+    _save(folder, transformers.SiglipModel, config)
+    half = [0.5, 0.5, 0.5]
+    return _write_input(
+        folder, {"size": {"height": 32, "width": 32}, "resample": 2, "image_mean": half, "image_std": half}
+    )
+
+
+def tiny_dinov2(folder: Path, **vision: Any) -> Path:
+    """A DINOv2 whose positions were made for 42 px and that reads 28 px, as the published ones do with 518 and 224."""
+    import transformers
+
+    config = transformers.Dinov2Config(**(_TOWER | {"image_size": 42, "patch_size": 14} | vision))
+    _save(folder, transformers.Dinov2Model, config)
+    processor = {"do_center_crop": True, "crop_size": {"height": 28, "width": 28}, "size": {"shortest_edge": 32}}
+    mean_and_std = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    return _write_input(folder, processor | mean_and_std | {"resample": 3})
+
+
+TINY_SPEECH: dict[str, Callable[[Path], Path]] = {
+    "wav2vec2": tiny_wav2vec2,
+    "hubert": tiny_hubert,
+    "wavlm": tiny_wavlm,
+}
+TINY_PICTURES: dict[str, Callable[[Path], Path]] = {
+    "clip": tiny_clip,
+    "siglip": tiny_siglip,
+    "dinov2": tiny_dinov2,
+}
+
+
+def _speech(folder: Path, family: str, norm: str, stable: bool, config: dict[str, Any]) -> Path:
+    import transformers
+
+    settings = _SPEECH | {"feat_extract_norm": norm, "do_stable_layer_norm": stable, "conv_bias": norm == "layer"}
+    _save(
+        folder, getattr(transformers, f"{family}Model"), getattr(transformers, f"{family}Config")(**settings, **config)
+    )
+    return _write_input(folder, {"do_normalize": True, "sampling_rate": 16000, "return_attention_mask": True})
+
+
+def _save(folder: Path, network_class: Any, config: Any) -> None:
+    """Write a network whose norms and biases are random too, so that a test sees one that is left out."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(sum(map(ord, network_class.__name__)))
+        network = network_class(config)
+        for name, tensor in network.named_parameters():
+            if tensor.ndim <= 1:
+                torch.nn.init.normal_(tensor, mean=1.0 if name.endswith("weight") else 0.0, std=0.3)
+    network.save_pretrained(folder)
+
+
+def _write_input(folder: Path, content: dict[str, Any]) -> Path:
+    (folder / "preprocessor_config.json").write_text(json.dumps(content))
+    return folder
