@@ -93,7 +93,11 @@ def epoch(data: FeatureSet, order: list[int], adam: Adam, problem: Problem, clip
     decay = problem.weight_decay[:, None] if problem.weight_decay.any() else None
     gradient = torch.empty_like(theta)
     # One clip's numbers as ready tensors: a step is some 25 small operations, and each conversion would be one more.
-    labels, doubled, lengths = data.labels.float().unbind(), (2 * clip_weights).unbind(), data.offsets.diff().split(1)
+    labels, doubled, lengths = (
+        data.labels.float().unbind(),
+        (2 * clip_weights).unbind(),
+        data.offsets.diff()[:, None].unbind(),
+    )
     with threads_for(len(data.frames) // len(data) * theta.numel()):
         for clip, rows, norms in data.clips(order):
             scores, shares = pool_columns(frame_scores(rows, norms, columns, theta)[None], lengths[clip], pools)

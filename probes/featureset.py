@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ class FeatureSet:
         arrays: Sequence[NDArray[Any] | Tensor],
         labels: Sequence[int] | NDArray[Any] | None = None,
         clip_ids: Sequence[str] | None = None,
+        features: Sequence[str] = ("feature",),
+        widths: Sequence[int] | None = None,
     ) -> FeatureSet:
         """Put [frames, width] arrays, one for each clip, end to end; float16 stays so, all else becomes float32.
 
@@ -58,14 +61,14 @@ class FeatureSet:
         rows = [_as_rows(array, clip_id) for array, clip_id in zip(arrays, ids, strict=True)]
         if not rows:
             raise ProbeError("There is no clip to work on.")
-        widths = {part.shape[1]: clip_id for part, clip_id in zip(rows, ids, strict=True)}
-        if len(widths) > 1:
-            found = ", ".join(f"{width} (e.g. {clip_id})" for width, clip_id in widths.items())
+        kinds = {part.shape[1]: clip_id for part, clip_id in zip(rows, ids, strict=True)}
+        if len(kinds) > 1:
+            found = ", ".join(f"{width} (e.g. {clip_id})" for width, clip_id in kinds.items())
             raise ProbeError(f"The clips have frames of unequal width: {found}.")
         dtype = torch.float16 if all(part.dtype == torch.float16 for part in rows) else torch.float32
         frames = torch.cat([part.to(dtype) for part in rows])
         lengths = [len(part) for part in rows]
-        return cls.from_frames(frames, np.cumsum([0, *lengths]), labels, ids)
+        return cls.from_frames(frames, np.cumsum([0, *lengths]), labels, ids, features, widths)
 
     @classmethod
     def from_frames(
@@ -91,6 +94,8 @@ class FeatureSet:
             raise ProbeError("There is no clip to work on.")
         if int(offsets[-1]) != len(frames) or len(ids) != count:
             raise LengthError(f"Offsets end at row {int(offsets[-1])} of {len(frames)}, {len(ids)} clips of {count}.")
+        if sum(widths) != frames.shape[1]:
+            raise ProbeError(f"Frames are {frames.shape[1]} wide, {' + '.join(features)} needs {sum(widths)}.")
         empty = (offsets.diff() < 1).nonzero()
         if len(empty):
             raise ProbeError(f"Clip {ids[int(empty[0])]} has no frames, so it cannot have a score: leave it out.")
@@ -124,8 +129,7 @@ class FeatureSet:
     @cached_property
     def columns(self) -> tuple[slice, ...]:
         """The columns of each feature."""
-        ends = np.cumsum(self.widths).tolist()
-        return tuple(slice(end - width, end) for end, width in zip(ends, self.widths, strict=True))
+        return _columns(self.widths)
 
     @cached_property
     def spans(self) -> list[Span]:
@@ -176,6 +180,15 @@ class FeatureSet:
             clip_ids=tuple(self.clip_ids[k] for k in chosen),
         )
 
+    def with_labels(self, labels: Sequence[int] | NDArray[Any]) -> FeatureSet:
+        """Return the same frames with these labels.
+
+        Raises:
+            ProbeError: a label besides 0, 1 and -1.
+            LengthError: not one label for each clip.
+        """
+        return replace(self, labels=_as_labels(labels, len(self)).to(self.device))
+
     def to(self, device: str | torch.device) -> FeatureSet:
         """Return the same set on ``device``."""
         if self.device == torch.device(device):
@@ -199,9 +212,20 @@ class FeatureSet:
             raise ProbeError(
                 f"{purpose}: clip {self.clip_ids[int(unknown[0])]} has no label ({len(unknown)} such clips)."
             )
-        if len(self.labels.unique()) < 2:
+        if bool((self.labels == self.labels[0]).all()):
             kind = "fake" if int(self.labels[0]) else "real"
             raise ProbeError(f"{purpose}: all {len(self)} clips are {kind}; both real and fake clips are needed.")
+
+
+def check_features(data: FeatureSet, features: Sequence[str], widths: Sequence[int], what: str) -> None:
+    """Refuse frames that a probe of these features cannot read.
+
+    Raises:
+        ProbeError: other features, or the same of another width; the message has both.
+    """
+    if (data.features, data.widths) != (tuple(features), tuple(widths)):
+        found, needed = _describe(data.features, data.widths), _describe(features, widths)
+        raise ProbeError(f"{what}: frames are {found}, but the probe reads {needed}.")
 
 
 def inverse_norms(frames: Tensor, widths: Sequence[int]) -> Tensor:
@@ -213,12 +237,21 @@ def inverse_norms(frames: Tensor, widths: Sequence[int]) -> Tensor:
     step = max(1, BLOCK_BYTES // (4 * frames.shape[1]))
     for start in range(0, len(frames), step):
         block = frames[start : start + step].float()
-        for k, part in enumerate(block.split(list(widths), dim=1)):
-            norms[start : start + step, k] = torch.linalg.vector_norm(part, dim=1)
+        for k, part in enumerate(_columns(widths)):
+            norms[start : start + step, k] = torch.linalg.vector_norm(block[:, part], dim=1)
     inverse = norms.reciprocal()
     inverse[norms == 0] = 0.0
     inverse[~norms.isfinite()] = torch.nan
     return inverse
+
+
+def _describe(features: Sequence[str], widths: Sequence[int]) -> str:
+    """``logmel (104 wide) + xlsr-2b (3840 wide)``."""
+    return " + ".join(f"{name} ({width} wide)" for name, width in zip(features, widths, strict=True))
+
+
+def _columns(widths: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(end - width, end) for end, width in zip(accumulate(widths), widths, strict=True))
 
 
 def _as_rows(array: NDArray[Any] | Tensor, clip_id: str) -> Tensor:

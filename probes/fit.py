@@ -13,7 +13,7 @@ from torch import Tensor
 from avfeat.errors import ProbeError
 from probes import adam, lbfgs
 from probes.adam import AdamSettings
-from probes.featureset import FeatureSet
+from probes.featureset import FeatureSet, check_features
 from probes.lbfgs import LbfgsSettings
 from probes.pooling import Pooling
 from probes.solving import Problem, Progress, Tracker
@@ -105,7 +105,7 @@ def fit(
         raise ProbeError(f"Class weight {class_weight!r} is not known; choose none or balanced.")
     if val is not None:
         val.check_labels("Validation set")
-        check_same_features(train, val, "The validation set")
+        check_features(val, train.features, train.widths, "Validation set")
     grid = list(product(pools, weight_decays, seeds))
     problem = Problem(
         train,
@@ -123,19 +123,18 @@ def fit(
     return Fitted(tracker.best.cpu(), columns, settings, tracker.history)
 
 
-def check_same_features(known: FeatureSet, other: FeatureSet, what: str) -> None:
-    """Refuse frames that a probe for ``known`` cannot read.
+def settings_for(solver: str, steps: int | None = None, patience: int | None = None) -> Settings:
+    """Return the settings of ``adam`` or ``lbfgs``; steps are epochs or evaluations, None is the solver's default.
 
     Raises:
-        ProbeError: other features, or the same of another width; the message has both.
+        ProbeError: another solver.
     """
-    if known.widths != other.widths or known.features != other.features:
-        raise ProbeError(f"{what} has {describe(other)}, the probe reads {describe(known)}.")
-
-
-def describe(data: FeatureSet) -> str:
-    """``logmel (104 wide) + xlsr-2b (3840 wide)``."""
-    return " + ".join(f"{name} ({width} wide)" for name, width in zip(data.features, data.widths, strict=True))
+    patient = {} if patience is None else {"patience": patience}
+    if solver == "adam":
+        return AdamSettings(**patient, **({} if steps is None else {"epochs": steps}))
+    if solver == "lbfgs":
+        return LbfgsSettings(**patient, **({} if steps is None else {"evaluations": steps}))
+    raise ProbeError(f"There is no solver {solver!r}; choose adam (the paper's) or lbfgs (to the optimum).")
 
 
 def _solve(problem: Problem, settings: Settings, tell: Callable[[Progress], None]) -> Tracker:

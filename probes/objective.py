@@ -12,7 +12,7 @@ Parameters of all probes are one matrix θ [probes, width + 1]: weights, then th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from torch.nn.functional import softplus
 from probes import products
 from probes.featureset import FeatureSet
 from probes.pooling import Pooling, pool_columns
+from probes.ragged import Span
 
 
 def clip_losses(scores: Tensor, labels: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ def slopes(scores: Tensor, labels: Tensor) -> Tensor:
 def frame_scores(rows: Tensor, inverse_norms: Tensor, columns: Sequence[slice], theta: Tensor) -> Tensor:
     """Return z [rows, probes] of raw float32 rows [rows, width]; the norms divide the scores, not the rows."""
     total: Tensor | None = None
-    for part, norm in zip(columns, inverse_norms.split(1, dim=1), strict=True):
+    for part, norm in zip(columns, inverse_norms.mT[:, :, None], strict=True):
         scores = products.forward(rows[:, part], theta[:, part]).mul_(norm)
         total = scores if total is None else total.add_(scores)
     assert total is not None
@@ -47,7 +48,7 @@ def add_gradient(
     rows: Tensor, inverse_norms: Tensor, columns: Sequence[slice], derivatives: Tensor, gradient: Tensor
 ) -> None:
     """Add Σ_t dloss/dz_t · (x_t, 1) to ``gradient`` [probes, width + 1]; ``derivatives`` is [rows, probes]."""
-    for part, norm in zip(columns, inverse_norms.split(1, dim=1), strict=True):
+    for part, norm in zip(columns, inverse_norms.mT[:, :, None], strict=True):
         products.backward(rows[:, part], derivatives * norm, gradient[:, part])
 
 
@@ -67,10 +68,9 @@ def evaluate(
     loss = torch.zeros(len(theta), dtype=torch.float64, device=data.device)
     if gradient is not None:
         gradient.zero_()
-    for span, rows, norms in data.blocks():
+    for span, rows, norms, z in _scored(data, theta):
         own_labels, own_weights = labels[span.first : span.last], clip_weights[span.first : span.last, None]
-        grid = span.lay_out(_padded(frame_scores(rows, norms, data.columns, theta)))
-        scores, shares = pool_columns(grid, span.lengths, pools)
+        scores, shares = pool_columns(span.lay_out(_padded(z)), span.lengths, pools)
         loss += (clip_losses(scores, own_labels) * own_weights).sum(0)
         if gradient is not None:
             slope = slopes(scores, own_labels) * own_weights
@@ -82,15 +82,21 @@ def evaluate(
 def clip_scores(data: FeatureSet, theta: Tensor, pools: Sequence[Pooling]) -> Tensor:
     """Return s [clips, probes]."""
     scores = theta.new_empty(len(data), len(theta))
-    for span, rows, norms in data.blocks():
-        grid = span.lay_out(_padded(frame_scores(rows, norms, data.columns, theta)))
-        scores[span.first : span.last] = pool_columns(grid, span.lengths, pools)[0]
+    for span, _, _, z in _scored(data, theta):
+        scores[span.first : span.last] = pool_columns(span.lay_out(_padded(z)), span.lengths, pools)[0]
     return scores
 
 
 def all_frame_scores(data: FeatureSet, theta: Tensor) -> Tensor:
     """Return z [rows, probes] of all frames."""
-    return torch.cat([frame_scores(rows, norms, data.columns, theta) for _, rows, norms in data.blocks()])
+    return torch.cat([z for _, _, _, z in _scored(data, theta)])
+
+
+def _scored(data: FeatureSet, theta: Tensor) -> Iterator[tuple[Span, Tensor, Tensor, Tensor]]:
+    """Yield each block with z [rows, probes] of its rows."""
+    with products.threads_for(data.spans[0].rows * theta.numel()):
+        for span, rows, norms in data.blocks():
+            yield span, rows, norms, frame_scores(rows, norms, data.columns, theta)
 
 
 def balanced_weights(labels: Tensor, class_weight: str) -> Tensor:

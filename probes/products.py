@@ -37,7 +37,7 @@ def forward(rows: Tensor, weights: Tensor) -> Tensor:
     if batches == 1:
         return torch.mv(rows, weights[0])[:, None]
     scores = rows.new_empty(len(rows), 1)
-    parts = rows[:even].unflatten(0, (batches, -1)).mT
+    parts = rows[:even].reshape(batches, -1, rows.shape[1]).mT
     torch.bmm(weights.expand(batches, 1, -1), parts, out=scores[:even].view(batches, 1, -1))
     if even < len(rows):
         scores[even:] = rows[even:] @ weights.T
@@ -50,8 +50,8 @@ def backward(rows: Tensor, shares: Tensor, out: Tensor) -> None:
     if batches == 1:
         out.addmm_(shares.T, rows)
         return
-    parts = rows[:even].unflatten(0, (batches, -1))
-    out += torch.bmm(shares[:even].unflatten(0, (batches, -1)).mT, parts).sum(0)
+    parts = rows[:even].reshape(batches, -1, rows.shape[1])
+    out += torch.bmm(shares[:even].reshape(batches, -1, shares.shape[1]).mT, parts).sum(0)
     if even < len(rows):
         out += shares[even:].T @ rows[even:]
 

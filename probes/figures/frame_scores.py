@@ -1,0 +1,133 @@
+"""Frame scores over time, one panel for each clip, with the fake segments shaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Segment = tuple[float, float]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's palette: told apart by people of any colour vision, and in grey by their order of lightness."""
+
+_SHADE, _INK, _FAINT = "#E4E0D4", "#22262B", "#8A9099"
+_STYLES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One feature's frame scores: float [frames] twice, in seconds and as the probability of being fake."""
+
+    times_seconds: NDArray[Any]
+    probabilities: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One clip.
+
+    title: what is written above it, e.g. its id and method.
+    lines: by feature.
+    segments: for each kind of manipulation its fake stretches in seconds; the kind is written into them.
+    marks: other stretches worth a word, by that word; drawn as a thin bracket at the foot.
+    """
+
+    title: str
+    seconds: float
+    lines: Mapping[str, Line]
+    segments: Mapping[str, Sequence[Segment]] = field(default_factory=dict)
+    marks: Mapping[str, Segment] = field(default_factory=dict)
+
+
+def draw(panels: Sequence[Sequence[Panel]], path: Path, heads: Sequence[str], title: str = "") -> None:
+    """Write a PNG: rows of panels, one head above each column, all over the same range of probability.
+
+    Args:
+        panels: [rows][columns].
+        path: the file; its folder is made.
+        heads: one for each column.
+        title: of the whole figure.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows, columns = len(panels), len(heads)
+    figure = Figure(figsize=(6.2 * columns, 1.0 + 2.05 * rows), dpi=130, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for row, across in enumerate(panels):
+        for column, panel in enumerate(across):
+            axes = grid[row][column]
+            _draw_panel(axes, panel)
+            if row == 0:
+                _head(axes, heads[column])
+            if column == 0:
+                axes.set_ylabel("p(fake)", color=_INK)
+            if row == rows - 1:
+                axes.set_xlabel("seconds", color=_INK)
+    handles, names = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=11)
+    if title:
+        figure.suptitle(title, fontsize=13, color=_INK, fontweight="bold")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def probability(frame_scores: NDArray[Any]) -> NDArray[np.float64]:
+    """Return sigmoid(2 z) of frame scores z: the loss is a cross-entropy over the two logits (-z, +z)."""
+    return 0.5 * (1 + np.tanh(np.asarray(frame_scores, np.float64)))
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    for height, (kind, stretches) in enumerate(panel.segments.items()):
+        for start, end in stretches:
+            axes.axvspan(start, end, color=_SHADE, linewidth=0, zorder=0)
+            axes.text(
+                (start + end) / 2, 1.06 - 0.11 * height, f"fake {kind}", ha="center", va="top", fontsize=9, color=_INK
+            )
+    for word, (start, end) in panel.marks.items():
+        axes.plot([start, end], [-0.045, -0.045], color=_INK, linewidth=2.5, solid_capstyle="butt", zorder=4)
+        axes.text(end + 0.03, -0.05, word, va="center", fontsize=8.5, color=_INK, zorder=4)
+    axes.axhline(0.5, color=_FAINT, linewidth=0.8, zorder=1)
+    for number, (feature, line) in enumerate(panel.lines.items()):
+        axes.plot(
+            line.times_seconds,
+            line.probabilities,
+            label=feature,
+            color=COLOURS[number % len(COLOURS)],
+            linestyle=_STYLES[number % len(_STYLES)],
+            linewidth=1.9,
+            zorder=3,
+        )
+    axes.set_title(panel.title, loc="left", fontsize=10.5, color=_INK)
+    axes.set_xlim(0, panel.seconds)
+    axes.set_ylim(-0.1, 1.1)
+    axes.set_yticks([0, 0.5, 1])
+    axes.tick_params(colors=_INK, length=3, labelsize=9)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(_FAINT)
+
+
+def _head(axes: Axes, text: str) -> None:
+    axes.annotate(
+        text,
+        (0.5, 1.0),
+        (0, 26),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        fontsize=12,
+        fontweight="bold",
+        color=_INK,
+        annotation_clip=False,
+    )

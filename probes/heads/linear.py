@@ -1,0 +1,206 @@
+"""The linear probe: z_t = w·x_t/|x_t| + b for each frame, s = pool(z) for the clip, higher = more likely fake.
+
+The probability of fake is sigmoid(2s), from the two logits (-s, +s) that training compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from avfeat.errors import ProbeError
+from probes.featureset import FeatureSet, check_features
+from probes.fit import PAPER_SEED, Fitted, fit, settings_for
+from probes.objective import all_frame_scores, clip_scores
+from probes.pooling import Pooling
+from probes.probe_file import write_probe
+from probes.solving import Progress
+
+Frames = NDArray[Any]
+Clips = FeatureSet | Sequence[Frames]
+"""What heads read: a FeatureSet, or one array [frames, width] for each clip."""
+
+
+class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn classifier of ragged clips; labels are 0 real and 1 fake.
+
+    Args:
+        pool: lse, lse:T, lse-mean, lse-mean:T, max, mean, min or top:K.
+        solver: ``lbfgs`` goes to the optimum, ``adam`` follows the paper's trainer step by step.
+        weight_decay: the loss gains ½·wd·|w|².
+        class_weight: ``none``, or ``balanced``.
+        seed: of the initial weights and of adam's order of clips.
+        steps: epochs of adam or evaluations of lbfgs at most; None: the solver's default.
+        patience: end after so many without a better validation loss; None: the solver's default.
+
+    Attributes after ``fit``: weight_ float32 [width], bias_, features_ and widths_, classes_ [0, 1], facts_ (plain data
+    on how the fit went).
+    """
+
+    def __init__(
+        self,
+        pool: str = "lse",
+        solver: str = "lbfgs",
+        weight_decay: float = 0.0,
+        class_weight: str = "none",
+        seed: int = PAPER_SEED,
+        steps: int | None = None,
+        patience: int | None = None,
+    ):
+        self.pool = pool
+        self.solver = solver
+        self.weight_decay = weight_decay
+        self.class_weight = class_weight
+        self.seed = seed
+        self.steps = steps
+        self.patience = patience
+
+    def fit(
+        self,
+        X: Clips,  # noqa: N803
+        y: Sequence[int] | NDArray[Any] | None = None,
+        validation: FeatureSet | tuple[Clips, Sequence[int]] | None = None,
+        tell: Callable[[Progress], None] = lambda progress: None,
+    ) -> LinearProbe:
+        """Fit on clips; ``y`` may be left out when X is a FeatureSet with labels.
+
+        Raises:
+            ProbeError: one class only, unknown labels, or frames that do not fit each other.
+        """
+        train = as_set(X, y)
+        val = validation if validation is None or isinstance(validation, FeatureSet) else as_set(*validation)
+        fitted = fit(
+            train,
+            val,
+            pools=[Pooling.parse(self.pool)],
+            weight_decays=[self.weight_decay],
+            seeds=[self.seed],
+            settings=settings_for(self.solver, self.steps, self.patience),
+            class_weight=self.class_weight,
+            tell=tell,
+        )
+        return self._take(train, fitted, 0)
+
+    @classmethod
+    def from_fitted(cls, train: FeatureSet, fitted: Fitted, column: int) -> LinearProbe:
+        """Return one of the probes that were fitted together on ``train``."""
+        facts = fitted.facts(column)
+        names = ("pool", "solver", "weight_decay", "seed")
+        return cls(**{name: facts[name] for name in names})._take(train, fitted, column)
+
+    def decision_function(self, X: Clips) -> NDArray[np.float32]:  # noqa: N803
+        """Return clip scores s, float32 [clips].
+
+        Raises:
+            ProbeError: frames of another feature or width than the probe's.
+        """
+        with torch.inference_mode():
+            data = self._readable(X)
+            scores: NDArray[np.float32] = (
+                clip_scores(data, self._theta(data), [Pooling.parse(self.pool)])[:, 0].cpu().numpy()
+            )
+        return scores
+
+    def frame_scores(self, X: Clips) -> list[NDArray[np.float32]]:  # noqa: N803
+        """Return z of each clip, float32 [frames].
+
+        Raises:
+            ProbeError: frames of another feature or width than the probe's.
+        """
+        with torch.inference_mode():
+            data = self._readable(X)
+            scores = all_frame_scores(data, self._theta(data))[:, 0].cpu().numpy()
+        return np.split(scores, data.offsets[1:-1].cpu().numpy())
+
+    def predict_proba(self, X: Clips) -> NDArray[np.float64]:  # noqa: N803
+        """Return the probabilities of real and fake, float64 [clips, 2]."""
+        fake = 1 / (1 + np.exp(-2 * self.decision_function(X).astype(np.float64)))
+        return np.stack([1 - fake, fake], axis=1)
+
+    def predict(self, X: Clips) -> NDArray[np.int64]:  # noqa: N803
+        """Return 1 where the score is above 0, int64 [clips]."""
+        return (self.decision_function(X) > 0).astype(np.int64)
+
+    def save(self, path: Path, facts: Mapping[str, Any] | None = None) -> None:
+        """Write the probe with what is known about it and ``facts`` (plain data).
+
+        Raises:
+            ProbeError: the file cannot be written.
+        """
+        check_is_fitted(self)
+        known = {
+            "parameters": self.get_params(),
+            "features": self.features_,
+            "widths": self.widths_,
+            "fit": self.facts_,
+        }
+        tensors = {"weight": self.weight_[None], "bias": np.array([self.bias_], np.float32)}
+        write_probe(path, "linear", tensors, {**known, **(facts or {})})
+
+    @classmethod
+    def from_file(cls, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> LinearProbe:
+        """Return the probe that ``save`` wrote; its file's facts are ``facts_``.
+
+        Raises:
+            ProbeError: a tensor is missing or does not fit the features.
+        """
+        weight, bias = tensors.get("weight"), tensors.get("bias")
+        width = sum(facts["widths"])
+        if weight is None or bias is None or weight.shape != (1, width) or bias.shape != (1,):
+            found = {name: list(tensor.shape) for name, tensor in tensors.items()}
+            raise ProbeError(f"A linear probe needs weight [1, {width}] and bias [1]; the file has {found}.")
+        probe = cls(**facts["parameters"])
+        probe._set(weight[0], float(bias[0]), tuple(facts["features"]), tuple(facts["widths"]), dict(facts))
+        return probe
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "weight_")
+
+    def _take(self, train: FeatureSet, fitted: Fitted, column: int) -> LinearProbe:
+        theta = fitted.theta[column].numpy()
+        self._set(theta[:-1].copy(), float(theta[-1]), train.features, train.widths, fitted.facts(column))
+        return self
+
+    def _set(
+        self,
+        weight: NDArray[Any],
+        bias: float,
+        features: tuple[str, ...],
+        widths: tuple[int, ...],
+        facts: dict[str, Any],
+    ) -> None:
+        self.weight_, self.bias_ = weight.astype(np.float32), bias
+        self.features_, self.widths_ = features, widths
+        self.facts_ = facts
+        self.classes_ = np.array([0, 1])
+
+    def _theta(self, data: FeatureSet) -> torch.Tensor:
+        return torch.from_numpy(np.append(self.weight_, np.float32(self.bias_)))[None].to(data.device)
+
+    def _readable(self, clips: Clips) -> FeatureSet:
+        check_is_fitted(self)
+        if not isinstance(clips, FeatureSet):
+            return FeatureSet.from_arrays(clips, features=self.features_, widths=self.widths_)
+        check_features(clips, self.features_, self.widths_, "Clips to score")
+        return clips
+
+
+def as_set(clips: Clips, labels: Sequence[int] | NDArray[Any] | None) -> FeatureSet:
+    """Return a FeatureSet of what a user gave to ``fit``.
+
+    Raises:
+        ProbeError: no label for an array, or labels besides 0 and 1.
+        LengthError: not one label for each clip.
+    """
+    if isinstance(clips, FeatureSet):
+        return clips if labels is None else clips.with_labels(labels)
+    if labels is None:
+        raise ProbeError("Arrays need labels: fit(X, y) with y of 0 (real) and 1 (fake).")
+    return FeatureSet.from_arrays(clips, labels)

@@ -1,0 +1,220 @@
+"""From stores to a FeatureSet: which clips of a manifest's split can be used, and their frames in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfeat.errors import LengthError, ProbeError, StoreError
+from avfeat.manifest import Manifest
+from avfeat.store import Feature, Group, open_store
+from probes.align import Rows, join
+from probes.featureset import UNKNOWN, FeatureSet
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The clips of one split of one manifest; split None means all clips.
+
+    manifest: its key or name in the store, or the path of its file.
+    """
+
+    manifest: str
+    split: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Choice:
+        """Read ``MANIFEST`` or ``MANIFEST:SPLIT``."""
+        manifest, colon, split = text.rpartition(":")
+        return cls(manifest, split) if colon and manifest and split else cls(text)
+
+    def __str__(self) -> str:
+        return self.manifest if self.split is None else f"{self.manifest}:{self.split}"
+
+
+@dataclass(frozen=True)
+class ClipCount:
+    """How many clips of a choice are used, and why the others are not.
+
+    left_out: reason → clips; a failure's reason is its class, e.g. NoFace.
+    examples: reason → the first such clip and its sentence.
+    truncated: used clips whose files ended before their time.
+    """
+
+    listed: int
+    used: int
+    truncated: int
+    left_out: Mapping[str, int]
+    examples: Mapping[str, str]
+
+    def __str__(self) -> str:
+        text = f"{self.used} of {self.listed} clips used"
+        if self.truncated:
+            text += f", {self.truncated} of them cut short"
+        reasons = [f"{count} {reason} (e.g. {self.examples[reason]})" for reason, count in self.left_out.items()]
+        return text + (f"; left out: {', '.join(reasons)}" if reasons else "")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Frames of a choice with what belongs to its clips.
+
+    rows: the manifest's columns by name for the clips of ``data``: speaker, segments, method.
+    times: seconds of the first row, and from row to row.
+    """
+
+    choice: Choice
+    key: str
+    digest: str
+    data: FeatureSet
+    count: ClipCount
+    rows: Mapping[str, list[Any]]
+    times: tuple[float, float]
+
+
+class Source:
+    """Features of one or several stores, read together.
+
+    Raises:
+        ProbeError: no feature is named, or one twice.
+        StoreError: a folder is no store.
+    """
+
+    def __init__(self, stores: Sequence[Path], features: Sequence[str]):
+        self.features = tuple(features)
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise ProbeError(f"Name one or several different features; these are {', '.join(features) or 'none'}.")
+        self._stores = [open_store(path) for path in stores]
+
+    def manifest(self, name: str) -> Manifest:
+        """Return a manifest by its key or name in the stores, or by the path of its file.
+
+        Raises:
+            StoreError: none of the stores has it; the message lists those that they have.
+            ManifestError: the file is no manifest.
+        """
+        if name.endswith(".parquet") or Path(name).is_file():
+            return Manifest.read(Path(name))
+        return self._groups(name)[0].manifest()
+
+    def attributes(self, name: str) -> dict[str, Mapping[str, Any]]:
+        """Return what the store says about how each feature was made."""
+        key = self.manifest(name).key
+        return {feature: self._feature(key, feature).attributes for feature in self.features}
+
+    def load(self, choice: Choice, *, labelled: bool = True) -> Loaded:
+        """Read the usable clips of a choice; ``labelled`` leaves out those of unknown label.
+
+        Raises:
+            ManifestError: there is no such split; the message lists those there are with their numbers of clips.
+            StoreError: there is no such manifest or feature; the message lists those there are.
+            ProbeError: no clip is left; the message says why each was left out.
+        """
+        manifest = self.manifest(choice.manifest)
+        table = manifest.select(choice.split).table
+        clip_ids, labels = table["clip_id"].to_pylist(), table["label"].to_pylist()
+        streams = [_Stream(self._feature(manifest.key, name)) for name in self.features]
+        left_out: Counter[str] = Counter()
+        examples: dict[str, str] = {}
+        used, joined, truncated = [], [], 0
+        for row, (clip_id, label) in enumerate(zip(clip_ids, labels, strict=True)):
+            reason, sentence = ("without label", "") if labelled and label is None else _fault(streams, clip_id)
+            if not reason:
+                try:
+                    joined.append(join([stream.rows(clip_id) for stream in streams]))
+                except LengthError as error:
+                    reason, sentence = error.kind, str(error)
+            if reason:
+                left_out[reason] += 1
+                examples.setdefault(reason, f"{clip_id}: {sentence}" if sentence else clip_id)
+            else:
+                used.append(row)
+                truncated += any(stream.truncated(clip_id) for stream in streams)
+        count = ClipCount(len(clip_ids), len(used), truncated, dict(left_out), examples)
+        if not used:
+            raise ProbeError(f"{choice}: no clip is left to work on: {count}.")
+        chosen = [clip_ids[row] for row in used]
+        frames, offsets = _read(streams, chosen, joined)
+        known = [UNKNOWN if labels[row] is None else labels[row] for row in used]
+        widths = [stream.feature.width for stream in streams]
+        data = FeatureSet.from_frames(frames, offsets, known, chosen, self.features, widths)
+        leader = max((stream.feature for stream in streams), key=lambda feature: feature.rate_hz)
+        rows = {name: table[name].take(used).to_pylist() for name in ("speaker", "segments", "method")}
+        times = (leader.first_seconds, 1 / leader.rate_hz)
+        return Loaded(choice, manifest.key, manifest.digest, data, count, rows, times)
+
+    def _groups(self, key: str) -> list[Group]:
+        known = sorted({each for store in self._stores for each in store})
+        groups = [store[key] for store in self._stores if any(key in (each, each.rpartition("-")[0]) for each in store)]
+        if not groups:
+            raise StoreError(f"The store has no manifest {key!r}; it has {', '.join(known) or 'none yet'}.")
+        return groups
+
+    def _feature(self, key: str, name: str) -> Feature:
+        groups = self._groups(key)
+        having = [group for group in groups if name in group.features()]
+        if not having:
+            known = ", ".join(sorted({each for group in groups for each in group.features()})) or "none yet"
+            raise StoreError(f"{key} has no feature {name!r}; it has {known}.")
+        if len(having) > 1:
+            raise StoreError(f"Several stores have {name!r} of {key}: name one of them only.")
+        return having[0][name]
+
+
+class _Stream:
+    """One feature with its index at hand."""
+
+    def __init__(self, feature: Feature):
+        self.feature = feature
+        index = feature.index()
+        self.position = {clip_id: row for row, clip_id in enumerate(index["clip_id"].to_pylist())}
+        self.columns = {
+            name: index[name].to_pylist() for name in ("status", "error", "detail", "length", "first_seconds")
+        }
+
+    def fact(self, name: str, clip_id: str) -> Any:
+        return self.columns[name][self.position[clip_id]]
+
+    def truncated(self, clip_id: str) -> bool:
+        return bool(self.fact("status", clip_id) == "truncated")
+
+    def rows(self, clip_id: str) -> Rows:
+        first = self.fact("first_seconds", clip_id)
+        start = self.feature.first_seconds if first is None else first
+        return Rows(self.feature.name, self.fact("length", clip_id), self.feature.rate_hz, start)
+
+
+def _fault(streams: Sequence[_Stream], clip_id: str) -> tuple[str, str]:
+    """Return why a clip cannot be used and a sentence about it; both empty when it can."""
+    for stream in streams:
+        if clip_id not in stream.position:
+            return "not extracted", stream.feature.name
+        if stream.fact("status", clip_id) == "failed":
+            return str(stream.fact("error", clip_id)), str(stream.fact("detail", clip_id))
+        if stream.fact("length", clip_id) == 0:
+            return "without frames", stream.feature.name
+    return "", ""
+
+
+def _read(
+    streams: Sequence[_Stream], clip_ids: Sequence[str], joined: Sequence[Sequence[NDArray[np.int64]]]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return frames [rows, all widths] and offsets; float32 when any feature is."""
+    if len(streams) == 1:
+        return streams[0].feature.frames(clip_ids)
+    offsets = np.cumsum([0, *(len(numbers[0]) for numbers in joined)]).astype(np.int64)
+    widths = [stream.feature.width for stream in streams]
+    frames = np.empty((int(offsets[-1]), sum(widths)), np.result_type(*(stream.feature.dtype for stream in streams)))
+    column = 0
+    for k, (stream, width) in enumerate(zip(streams, widths, strict=True)):
+        own, starts = stream.feature.frames(clip_ids)
+        numbers = np.concatenate([start + each[k] for start, each in zip(starts, joined, strict=False)])
+        frames[:, column : column + width] = own[numbers]
+        column += width
+    return frames, offsets

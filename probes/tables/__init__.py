@@ -1,0 +1,1 @@
+"""Tables: one file for each, rows in, Markdown out."""
