@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import google_crc32c
-import numpy as np
 import pyarrow as pa
 
 from avfeat.errors import ManifestError, StoreError
@@ -28,6 +27,7 @@ from avfeat.store_layout import (
     TRUNCATED,
     Form,
     committed_parts,
+    first_not_finite,
     parse_part,
     part_name,
     read_group,
@@ -119,7 +119,7 @@ def check_store(path: Path | str, deep: bool = True, repair: bool = False, worke
             continue
         for feature in _folders(group):
             _private(feature, path, repair, report)
-            _check_feature(feature, parts, report, repair, workers or len(os.sched_getaffinity(0)))
+            _check_feature(feature, parts, report, repair, workers or os.cpu_count() or 1)
     return report
 
 
@@ -244,5 +244,5 @@ def _check_frames(frames: Frames, index: pa.Table) -> None:
         rows = frames.view(0, start, length)
         if google_crc32c.value(rows) != crc32c:
             raise StoreError(f"the frames of clip {clip_id} do not match their checksum.")
-        if not np.isfinite(rows).all():
+        if first_not_finite(rows) is not None:
             raise StoreError(f"the frames of clip {clip_id} are not all finite.")

@@ -161,14 +161,15 @@ class Feature:
         return [part for part in self.group.parts if part.number not in whole]
 
     def failed_clips(self) -> dict[int, tuple[str, ...]]:
-        """Return for each part the clips whose last word is a failure, as it is on disk now."""
+        """Return for each committed part the clips whose last word is a failure, as it is on disk now."""
         self.refresh()
         index, _ = self._state
+        whole = {part for part, attempts in self.committed().items() if 0 in attempts}
         failed = index.table.filter(pa.array(index.failed)).select(["part", "clip_id"])
         found: dict[int, list[str]] = {}
         for part, clip_id in zip(failed["part"].to_pylist(), failed["clip_id"].to_pylist(), strict=True):
             found.setdefault(part, []).append(clip_id)
-        return {part: tuple(clip_ids) for part, clip_ids in sorted(found.items())}
+        return {part: tuple(clip_ids) for part, clip_ids in sorted(found.items()) if part in whole}
 
     def next_attempt(self, part: int) -> int:
         """Return the number of the attempt to write next: 0 for a part that is not committed."""
@@ -243,7 +244,7 @@ def _copy_runs(
         for slot, start, target, target_end in mine:
             frames.copy(slot, start, out[target:target_end])
 
-    threads = min(4, len(os.sched_getaffinity(0)), len(runs))
+    threads = min(4, os.cpu_count() or 1, len(runs))
     if threads < 2 or out.nbytes < _THREADS_FROM_BYTES:
         copy(runs)
         return

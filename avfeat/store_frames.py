@@ -23,7 +23,6 @@ from avfeat.store_layout import FRAMES, GROUP_FILE, Form, shard_name
 
 _ABSENT = 2**64 - 1
 _OPEN_SHARDS = 128
-_AHEAD_BYTES = 1 << 20
 _REPAIR = "find and drop damaged parts with avfeat check --repair"
 
 

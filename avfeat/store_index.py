@@ -125,7 +125,7 @@ def read_index(feature: Path) -> Index:
     order = _standing(merged, any(attempt for _, attempt in parts))
     if order is not None:
         merged, slots = merged.take(pa.array(order)), slots[order]
-    return Index(merged.combine_chunks(), folders, stamps, folder_rows, slots)
+    return Index(merged, folders, stamps, folder_rows, slots)
 
 
 def _read_all(folders: Sequence[Path]) -> tuple[list[Stamp], list[pa.Table]]:

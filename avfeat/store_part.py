@@ -27,6 +27,7 @@ from avfeat.store_layout import (
     INDEX_SCHEMA,
     TRUNCATED,
     Form,
+    first_not_finite,
     group_json,
     part_name,
 )
@@ -136,10 +137,9 @@ class PartWriter:
     def _as_stored(self, clip_id: str, rows: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(rows, self._form.numpy)
-        finite = np.isfinite(stored).all(axis=1)
-        if finite.all():
+        at = first_not_finite(stored)
+        if at is None:
             return stored
-        at = int(np.argmin(finite))
         if not np.isfinite(rows[at]).all():
             raise NotFiniteError(f"{clip_id}: row {at} of {len(rows)} holds a value that is not finite.")
         largest = np.abs(rows[at]).max()

@@ -1,9 +1,11 @@
 """What is written is what is read: clips, buffers, orders, attempts, and what a store refuses."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ from store_making import (
 
 from avfeat.errors import NoFaceError, NoSoundError, NotFiniteError, StoreError
 from avfeat.store import Feature, Group, create, open_store, write_feature
-from avfeat.store_layout import FRAMES, GROUP_FILE, shard_name
+from avfeat.store_check import check_store
+from avfeat.store_layout import FRAMES, GROUP_FILE, first_not_finite, shard_name
 
 IDENTITY = {"rate_hz": 25.0, "first_seconds": 0.02, "identity": {"layer": 9, "views": {"margin": 1.3}}}
 
@@ -218,6 +221,24 @@ def test_a_retry_replaces_failures_and_takes_nothing_away(tmp_path: Path) -> Non
     assert np.array_equal(feature.to_dask()[index[2]["row"]].compute(), frames[5])
 
 
+def test_a_retry_outlives_its_first_attempt_and_is_not_retried_alone(tmp_path: Path) -> None:
+    feature = _feature(tmp_path, 2, 2)
+    for attempt, clip_ids in ((0, ("c000", "c001")), (1, ("c001",))):
+        with feature.part_writer(0, attempt) as writer:
+            for clip_id in clip_ids:
+                writer.fail(clip_id, NoFaceError("none"), {})
+            writer.commit()
+    shutil.rmtree(feature.path / "part-00000")
+    assert (feature.next_attempt(0), feature.failed_clips()) == (0, {})
+    assert [part.number for part in feature.missing_parts()] == [0]
+
+
+def test_rows_of_zeros_are_rows_like_others(tmp_path: Path) -> None:
+    write(tmp_path, manifest_of(2), {"c000": np.zeros((40, WIDTH), np.float32), "c001": rows_of("c001", 3)})
+    assert not feature_of(tmp_path).clip("c000").any() and len(feature_of(tmp_path).clip("c000")) == 40
+    assert check_store(tmp_path).findings == []
+
+
 def test_clips_may_be_written_in_any_order(tmp_path: Path) -> None:
     feature = _feature(tmp_path, 3, 3)
     with feature.part_writer(0) as writer:
@@ -289,8 +310,6 @@ def test_the_usual_form_is_256_rows_to_a_chunk_and_16384_to_a_shard(tmp_path: Pa
 
 
 def test_a_shard_whose_chunks_are_out_of_order_is_read_all_the_same(tmp_path: Path) -> None:
-    import google_crc32c
-
     write(tmp_path, manifest_of(1), {"c000": rows_of("c000", 16)})
     shard = feature_of(tmp_path).path / "part-00000" / FRAMES / "c.0.0"
     content, chunk = shard.read_bytes(), CHUNK_ROWS * WIDTH * 2
@@ -304,8 +323,6 @@ def test_a_shard_whose_chunks_are_out_of_order_is_read_all_the_same(tmp_path: Pa
 
 
 def test_a_part_that_was_made_anew_is_not_read_with_the_old_index(tmp_path: Path) -> None:
-    import shutil
-
     manifest = manifest_of(1)
     write(tmp_path, manifest, {"c000": rows_of("c000", 10)})
     feature = feature_of(tmp_path)
@@ -348,3 +365,10 @@ def test_only_a_store_of_this_format_is_opened(tmp_path: Path) -> None:
     later.write_text("{")
     with pytest.raises(StoreError, match="is damaged"):
         open_store(tmp_path / "later")
+
+
+@given(st.lists(st.floats(width=16), min_size=1, max_size=20), st.sampled_from(["<f2", "<f4"]))
+def test_the_quick_test_for_finite_numbers_agrees_with_numpy(values: list[float], dtype: str) -> None:
+    rows = np.array(values, dtype).reshape(-1, 1)
+    finite = np.isfinite(rows)[:, 0]
+    assert first_not_finite(rows) == (None if finite.all() else np.argmin(finite))

@@ -3,6 +3,7 @@
 import os
 import random
 import resource
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -216,8 +217,6 @@ def test_a_new_run_sweeps_what_killed_ones_left(feature: Feature) -> None:
 def test_writing_again_does_only_what_is_missing(tmp_path: Path) -> None:
     manifest = manifest_of(9)
     write(tmp_path, manifest)
-    import shutil
-
     path = feature_of(tmp_path).path
     shutil.rmtree(path / "part-00001")
     times = {part: (path / part).stat().st_mtime_ns for part in ("part-00000", "part-00002")}
