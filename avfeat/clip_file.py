@@ -17,7 +17,7 @@ from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from avfeat.containers import FORMATS, HEAD_BYTES, picture_format, what_it_is
+from avfeat.containers import FORMATS, HEAD_BYTES, is_cut_off, picture_format, what_it_is
 from avfeat.errors import UnreadableError
 
 BUFFER_BYTES = 1 << 17
@@ -138,7 +138,12 @@ def open_file(path: Path, name: str) -> Opened:
         if picture:
             raise UnreadableError(f"{name} is a picture ({picture}), not a video.")
         file.seek(0)
-        return _opened(file, name)
+        opened = _opened(file, name)
+        if opened.video is None and opened.audio is None:
+            kinds: list[str] = [stream.type for stream in opened.container.streams]
+            opened.container.close()
+            raise UnreadableError(f"{name} {_nothing_in_it(path, kinds)}.")
+        return opened
     except (av.error.FFmpegError, ValueError, RuntimeError, OSError) as error:
         file.close()
         _check_disk(file, name)
@@ -175,13 +180,13 @@ def _opened(file: _OneFile, name: str) -> Opened:
         buffer_size=BUFFER_BYTES,
     )
     video, audio = best_video(container.streams.video), best_audio(container.streams.audio)
-    if video is None and audio is None:
-        found = sorted({f"{stream.type} {stream.codec_tag}".strip() for stream in container.streams})
-        container.close()
-        raise UnreadableError(
-            f"{name} has no pictures and no sound that can be decoded; in it are: {', '.join(found) or 'no streams'}."
-        )
     return Opened(name, container, video, audio, time_zero(container), file)
+
+
+def _nothing_in_it(path: Path, kinds: list[str]) -> str:
+    if is_cut_off(path):
+        return what_it_is(path)
+    return f"has no pictures and no sound that can be decoded; in it are: {', '.join(kinds) or 'no streams'}"
 
 
 def best_video(streams: Sequence[VideoStream]) -> VideoStream | None:
