@@ -94,8 +94,11 @@ def verdict(
         return "done", ""
     losses = [*_lost_pictures(pictures), *_lost_sound(sound)] or _lost_in_all(read, whole_end, cut_off)
     damages = [
-        f"has {each.damages} damaged {what}{'s' if each.damages > 1 else ''}"
-        for each, what in ((pictures, "picture"), (sound, "packet"))
+        f"has {each.damages} damaged {one if each.damages == 1 else many}"
+        for each, one, many in (
+            (pictures, "picture", "pictures"),
+            (sound, "packet of sound", "packets of sound"),
+        )
         if each is not None and each.damages
     ]
     holes = _sound_holes(sound)

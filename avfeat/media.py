@@ -23,6 +23,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from avfeat.containers import FORMATS
 from avfeat.errors import MediaError, SetupError
 
 Rate = int | float | Fraction
@@ -87,6 +88,8 @@ def write_video(
 ) -> None:
     """Write pictures and sound to a new media file; its suffix names the format. The file appears whole or not at all.
 
+    The encoder runs in one thread, so that the same pictures give the same file on every machine.
+
     Args:
         path: what to write; an existing file is replaced.
         pictures: uint8 RGB [height, width, 3], all of one size; taken one by one.
@@ -111,13 +114,9 @@ def write_video(
     if first is None:
         raise MediaError(f"{path}: no pictures to write.")
     height, width = first.shape[:2]
-    options: dict[str, Any] = {"vcodec": video_codec, "pix_fmt": pixel_format}
-    if crf is not None:
-        options["crf"] = crf
-    if video_bitrate is not None:
-        options["video_bitrate"] = video_bitrate
+    options = _options(vcodec=video_codec, pix_fmt=pixel_format, crf=crf, video_bitrate=video_bitrate, threads=1)
     if size is not None:
-        options["vf"] = f"scale={size[0]}:{size[1]}:flags=bicubic"
+        options["vf"] = _scale(size)
     with tempfile.TemporaryDirectory(prefix="avfeat-media-") as folder, _beside(path) as target:
         raw = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=_rational(fps))
         streams = [raw.video]
@@ -125,11 +124,68 @@ def write_video(
             wav = Path(folder) / "sound.wav"
             _write_wav(wav, sound, sound_rate_hz)
             streams.append(ffmpeg.input(_name(wav)).audio)
-            options["acodec"] = audio_codec
-            if audio_bitrate is not None:
-                options["audio_bitrate"] = audio_bitrate
+            options |= _options(acodec=audio_codec, audio_bitrate=audio_bitrate)
         command = ffmpeg.output(*streams, _name(target), **options)
         _run(command, path, timeout_seconds, _checked(path, chain([first], frames), first.shape))
+
+
+def transcode(
+    source: Path,
+    target: Path,
+    *,
+    video_codec: str = "libx264",
+    crf: int | None = None,
+    size: tuple[int, int] | None = None,
+    fps: Rate | None = None,
+    noise: int = 0,
+    audio_codec: str = "aac",
+    audio_bitrate: int | None = None,
+    sound_rate_hz: int | None = None,
+    timeout_seconds: float = 600,
+) -> None:
+    """Write a perturbed copy of a media file; what is not named stays, save that both streams are encoded anew.
+
+    Args:
+        source: an existing media file; nothing else is opened, whatever it names inside.
+        target: what to write; its suffix names the format, an existing file is replaced.
+        video_codec: an ffmpeg encoder.
+        crf: constant quality; None for the encoder's own choice.
+        size: (width, height) to scale to.
+        fps: pictures per second; pictures are dropped or repeated.
+        noise: strength of seeded noise in each picture, 0 to 100.
+        audio_codec: an ffmpeg encoder.
+        audio_bitrate: bits per second.
+        sound_rate_hz: sample rate.
+        timeout_seconds: ffmpeg is stopped after this time.
+
+    Raises:
+        MediaError: ffmpeg failed; the message ends with its last lines.
+        SetupError: there is no ffmpeg.
+    """
+    filters = [_scale(size)] if size is not None else []
+    if noise:
+        filters.append(f"noise=alls={int(noise)}:allf=t:all_seed=1")
+    options = _options(
+        vcodec=video_codec,
+        acodec=audio_codec,
+        crf=crf,
+        audio_bitrate=audio_bitrate,
+        ar=sound_rate_hz,
+        r=None if fps is None else _rational(fps),
+        vf=",".join(filters) or None,
+        threads=1,
+    )
+    with _beside(target) as beside:
+        given = ffmpeg.input(_name(source), protocol_whitelist="file", format_whitelist=",".join(FORMATS))
+        _run(given.output(_name(beside), **options), target, timeout_seconds)
+
+
+def _options(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _scale(size: tuple[int, int]) -> str:
+    return f"scale={int(size[0])}:{int(size[1])}:flags=bicubic"
 
 
 def _checked(path: Path, pictures: Iterable[NDArray[np.uint8]], shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
@@ -181,12 +237,7 @@ def _run(command: Any, path: Path, timeout_seconds: float, pictures: Iterable[ND
         overwrite_output=True,
     )
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            line,
-            stdin=subprocess.DEVNULL if pictures is None else subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-        )
+        process = _start(line, log, subprocess.DEVNULL if pictures is None else subprocess.PIPE)
         late = threading.Event()
 
         def stop() -> None:
@@ -207,6 +258,13 @@ def _run(command: Any, path: Path, timeout_seconds: float, pictures: Iterable[ND
             raise MediaError(f"{path}: ffmpeg was stopped after {timeout_seconds:g} s; allow more time or write less.")
         if code != 0:
             raise MediaError(f"{path}: ffmpeg failed with exit code {code}: {_tail(log)}")
+
+
+def _start(line: list[str], log: IO[bytes], stdin: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(line, stdin=stdin, stdout=subprocess.DEVNULL, stderr=log)
+    except OSError as error:
+        raise SetupError(f"{line[0]} does not start ({error}): set AVFEAT_FFMPEG to an ffmpeg that does.") from error
 
 
 def _feed(pipe: IO[bytes], pictures: Iterable[NDArray[np.uint8]]) -> None:
