@@ -1,5 +1,7 @@
 """The torch device that the encoders run on."""
 
+import os
+
 from avfeat.errors import SetupError
 
 
@@ -20,3 +22,15 @@ def resolve_device(text: str) -> str:
         here = f"cuda:0 to cuda:{count - 1}" if count else "only the CPU: this torch sees no GPU"
         raise SetupError(f"device {text!r} cannot be used; here is {here}.") from error
     return text
+
+
+def prepare_device(device: str) -> None:
+    """Have torch use what we may use of the machine, in full single precision."""
+    import torch
+
+    if device == "cpu":
+        # More threads than the CPUs that we may use fight each other.
+        torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
+    else:
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False

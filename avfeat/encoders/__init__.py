@@ -29,6 +29,12 @@ ENCODERS = {
     "xlsr-300m": "avfeat.encoders.hf",
     "clip-vit-l14": "avfeat.encoders.hf",
     "clip-vit-l14-face": "avfeat.encoders.hf",
+    "avhubert-base": "avfeat.encoders.avhubert",
+    "avhubert-base-trimmed": "avfeat.encoders.avhubert",
+    "avhubert-large": "avfeat.encoders.avhubert",
+    "avhubert-large-trimmed": "avfeat.encoders.avhubert",
+    "avhubert-large-iter5": "avfeat.encoders.avhubert",
+    "avhubert-large-iter5-trimmed": "avfeat.encoders.avhubert",
 }
 
 GROUP = "avfeat.encoders"

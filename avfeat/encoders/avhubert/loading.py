@@ -49,7 +49,7 @@ def find_weights(published: Published, given: Path | None, seed: int | None) -> 
         return Weights(random_tensors(published.architecture, seed), published.architecture, {"seed": seed})
     if given is None and not published.converted.is_file():
         if not published.official.is_file():
-            raise WeightsError(f"{published.name}: {how_to_get(published)}.")
+            raise WeightsError(f"{published.name}: {published.how_to_get}.")
         convert(published.official, published.converted, published)
     path = given or published.converted
     weights = read_converted(path) if path.suffix == ".safetensors" else read_official(path, published.architecture)
@@ -60,15 +60,6 @@ def find_weights(published: Published, given: Path | None, seed: int | None) -> 
             f"{published.name} has width {promised.width} and {promised.layers} blocks. Name the encoder that it is."
         )
     return weights
-
-
-def how_to_get(published: Published) -> str:
-    """Return what to do when the weights are not there, for a message."""
-    return (
-        f"its weights {published.file.name} ({published.file.size_bytes / 1e9:.1f} GB) are not here: fetch them with "
-        f"avfeat weights get {published.name}, or put the file from {published.file.address} at {published.official}, "
-        f"or give a file with --weights"
-    )
 
 
 def read_official(path: Path, promised: Architecture | None = None) -> Weights:

@@ -53,6 +53,15 @@ class Published:
         """Where its tensors are kept as safetensors, whether they are there or not."""
         return self.official.with_suffix(".safetensors")
 
+    @property
+    def how_to_get(self) -> str:
+        """What to do when neither is there, for a message."""
+        return (
+            f"its weights {self.file.name} (about {self.file.size_bytes / 1e9:.1f} GB) are not here: fetch them with "
+            f"avfeat weights get {self.name}, or put the file from {self.file.address} at {self.official}, "
+            "or give a file with --weights"
+        )
+
 
 _SERVER = "https://dl.fbaipublicfiles.com/avhubert/model/lrs3_vox"
 

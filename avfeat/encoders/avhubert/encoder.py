@@ -1,0 +1,140 @@
+"""One clip's mouths and sound in, the rows of all wanted streams and layers out; the streams share what they can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avfeat.device import prepare_device
+from avfeat.encoders import filterbank
+from avfeat.encoders.avhubert.model import AvHubert
+from avfeat.encoders.avhubert.preprocess import central, normalised, silent_frames
+from avfeat.encoders.base import Card, ClipEncoder, FeatureName, Rows
+from avfeat.encoders.blocks import STEM_REACH
+from avfeat.errors import ClipError, LengthError, TooShortError
+from avfeat.timeline import SAMPLES_PER_FRAME
+from avfeat.views import MOUTH, Views
+
+BLOCK_FRAMES = 32
+"""Pictures that go through the ResNet at once: enough to keep the processor busy, whatever the clip's length."""
+
+Mouths = NDArray[np.uint8]
+Sound = NDArray[np.float32]
+
+
+class AvHubertEncoder(ClipEncoder):
+    """AV-HuBERT over whole clips, one at a time.
+
+    ``a`` has a row for each stacked step of the sound, ``v`` one for each picture. ``av`` has as many as the shorter of
+    the two; when they differ by more than one frame it fails, or with ``short_stream: trim`` is cut all the same.
+    Each stream depends on what it reads alone, never on which others are wanted beside it.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        wanted: tuple[FeatureName, ...],
+        model: AvHubert,
+        settings: Mapping[str, Any],
+        origin: Mapping[str, Any],
+        *,
+        trimmed: bool = False,
+        device: str = "cpu",
+    ):
+        prepare_device(device)
+        self.card = card
+        self.wanted = wanted
+        self._model = model.to(device)
+        self._settings = settings
+        self._trimmed = trimmed
+        self._device = device
+        self.provenance = {
+            "weights": dict(origin),
+            "architecture": asdict(model.architecture),
+            "settings": dict(settings),
+            "trim_silence": trimmed,
+            "versions": {"torch": torch.__version__},
+        }
+
+    @torch.inference_mode()
+    def encode(self, views: Views, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows | ClipError]:
+        """Return float32 [T, width] for each feature.
+
+        Raises:
+            TooShortError: there is no sample of sound, no picture, or nothing but silence.
+        """
+        streams = {name.stream for name in wanted}
+        sound, mouths = views.sound, views.pictures.get(MOUTH)
+        if self._trimmed:
+            assert sound is not None
+            skipped = silent_frames(sound)
+            sound = sound[skipped * SAMPLES_PER_FRAME :]
+            mouths = None if mouths is None else mouths[skipped:]
+        heard = seen = None
+        if streams & {"a", "av"}:
+            assert sound is not None
+            heard = self._heard(sound)
+        if streams & {"v", "av"}:
+            assert mouths is not None
+            mouths = central(mouths)
+            seen = self._seen(mouths, 0, len(mouths))
+        rows: dict[FeatureName, Rows | ClipError] = {}
+        for stream in sorted(streams):
+            names = [name for name in wanted if name.stream == stream]
+            if stream != "av":
+                rows |= self._rows(names, *((heard, None) if stream == "a" else (None, seen)))
+                continue
+            assert heard is not None and seen is not None and mouths is not None
+            try:
+                frames = self._common(len(heard), len(seen))
+            except LengthError as error:
+                rows |= dict.fromkeys(names, error)
+            else:
+                rows |= self._rows(names, heard[:frames], self._until(mouths, seen, frames))
+        return rows
+
+    def _heard(self, sound: Sound) -> Tensor:
+        if not len(sound):
+            raise TooShortError("there is no sample of sound.")
+        steps = torch.from_numpy(filterbank.stacked_filterbank(sound)).to(self._device)
+        out: Tensor = self._model.feature_extractor_audio(steps)
+        return out
+
+    def _seen(self, mouths: Mouths, start: int, stop: int) -> Tensor:
+        """Return the front-end's output for the pictures ``start`` to ``stop`` of a clip, block by block."""
+        if not len(mouths):
+            raise TooShortError("there is no picture.")
+        front_end = self._model.feature_extractor_video
+        vectors = []
+        for first in range(start, stop, BLOCK_FRAMES):
+            last = min(first + BLOCK_FRAMES, stop)
+            pictures = torch.from_numpy(normalised(mouths, first - STEM_REACH, last + STEM_REACH))
+            vectors.append(front_end.resnet.stretch(pictures.to(self._device)))
+        out: Tensor = front_end.proj(torch.cat(vectors))
+        return out
+
+    def _until(self, mouths: Mouths, seen: Tensor, frames: int) -> Tensor:
+        """Return ``seen`` as it is for a clip that ends after ``frames`` pictures: the stem sees none behind."""
+        if frames == len(seen):
+            return seen
+        same = max(frames - STEM_REACH, 0)
+        return torch.cat([seen[:same], self._seen(mouths[:frames], same, frames)])
+
+    def _common(self, heard: int, seen: int) -> int:
+        if abs(heard - seen) > 1 and self._settings["short_stream"] == "error":
+            raise LengthError(
+                f"its sound gives {heard} steps of 40 ms and its pictures {seen}, more than one apart: have the clip "
+                "mended, or cut the longer one with the setting short_stream=trim."
+            )
+        return min(heard, seen)
+
+    def _rows(self, names: Sequence[FeatureName], heard: Tensor | None, seen: Tensor | None) -> dict[FeatureName, Rows]:
+        batch = [None if each is None else each[None] for each in (heard, seen)]
+        found = self._model.transform(batch[0], batch[1], {name.layer for name in names})
+        return {name: found[name.layer][0].cpu().numpy() for name in names}
