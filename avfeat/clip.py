@@ -11,54 +11,17 @@ from typing import Self
 
 import av
 import numpy as np
-from av.audio.stream import AudioStream
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from avfeat.clip_decode import Pass, Run, turn_of
+from avfeat.clip_decode import Pass, Run
 from avfeat.clip_facts import Count, Status, verdict
-from avfeat.clip_file import Opened, first_picture, open_file
+from avfeat.clip_file import open_file
+from avfeat.clip_probe import Media, probe_file
 from avfeat.clip_sound import SoundLine
 from avfeat.containers import is_cut_off
 from avfeat.errors import NoPicturesError, NoSoundError, UnreadableError
 
-
-@dataclass(frozen=True)
-class Media:
-    """What a file says of itself; None is unknown.
-
-    duration_seconds: from time zero to the end of the longest stream.
-    fps: pictures per second, an average where they come unevenly.
-    source_frames: pictures in the file, those that an edit list hides among them.
-    width, height: of the displayed picture, after rotation; pixels that are not square stay as stored.
-    container, video_codec, audio_codec: libav's short names, empty where there is none.
-    audio_channels: of the chosen sound.
-    rotation_degrees: how far the stored picture is turned clockwise to be displayed.
-    video_start_seconds, audio_start_seconds: where the chosen streams begin on the clip's timeline.
-    video_streams, audio_streams, video_index, audio_index: how many there are, and which were chosen. Of the pictures
-        the stream flagged as default, then the one with the most pixels, then the first, never a cover picture; of the
-        sound the stream flagged as default, then the one with the most channels, then the first.
-    """
-
-    duration_seconds: float | None
-    fps: float | None
-    source_frames: int | None
-    width: int | None
-    height: int | None
-    has_video: bool
-    has_audio: bool
-    audio_rate_hz: int | None
-    container: str = ""
-    video_codec: str = ""
-    audio_codec: str = ""
-    audio_channels: int | None = None
-    rotation_degrees: int = 0
-    video_start_seconds: float | None = None
-    audio_start_seconds: float | None = None
-    video_streams: int = 0
-    audio_streams: int = 0
-    video_index: int | None = None
-    audio_index: int | None = None
+__all__ = ["Clip", "Decoded", "Media", "library_versions", "probe"]
 
 
 @dataclass(frozen=True)
@@ -99,48 +62,7 @@ def probe(path: Path) -> Media:
     Raises:
         UnreadableError: it is not media; one sentence guesses what it is instead.
     """
-    return _probe(path, path.name)[0]
-
-
-def _probe(path: Path, name: str) -> tuple[Media, tuple[int, int] | None]:
-    """Return the facts and the stored (width, height) of the pictures."""
-    opened = open_file(path, name)
-    try:
-        video, audio, container = opened.video, opened.audio, opened.container
-        rate = video and (video.average_rate or video.guessed_rate)
-        starts = [_start(opened, stream) if stream else None for stream in (video, audio)]
-        ends = [opened.announced_end(stream) for stream in (video, audio) if stream]
-        frames = (video.frames or None) if video else None
-        picture = first_picture(opened)
-        if picture is not None:
-            size: tuple[int, int] | None = (picture.width, picture.height)
-        else:
-            size = (video.width, video.height) if video else None
-        shown = size[::-1] if size and picture is not None and turn_of(picture)[0] else size
-        media = Media(
-            duration_seconds=_duration(opened, ends),
-            fps=float(rate) if rate else None,
-            source_frames=frames,
-            width=shown[0] if shown else None,
-            height=shown[1] if shown else None,
-            has_video=video is not None,
-            has_audio=audio is not None,
-            audio_rate_hz=audio.rate if audio else None,
-            container=opened.format,
-            video_codec=video.codec_context.name if video else "",
-            audio_codec=audio.codec_context.name if audio else "",
-            audio_channels=audio.channels if audio else None,
-            rotation_degrees=-picture.rotation % 360 if picture is not None else 0,
-            video_start_seconds=starts[0],
-            audio_start_seconds=starts[1],
-            video_streams=len(container.streams.video),
-            audio_streams=len(container.streams.audio),
-            video_index=video.index if video else None,
-            audio_index=audio.index if audio else None,
-        )
-        return media, size
-    finally:
-        opened.close()
+    return probe_file(path, path.name)[0]
 
 
 class Clip:
@@ -176,7 +98,7 @@ class Clip:
         block_frames: int = 32,
     ):
         self.clip_id = clip_id
-        self.media, self._size = _probe(path, clip_id)
+        self.media, self._size = probe_file(path, clip_id)
         self._path = path
         self._wants_pictures = pictures
         self._wants_sound = sound
@@ -288,23 +210,6 @@ def _nothing_to_see(count: Count) -> str:
     if count.packets == 0:
         return "its pictures are announced, but not one is in the file"
     return f"not one of its {count.packets} pictures can be decoded"
-
-
-def _start(opened: Opened, stream: VideoStream | AudioStream) -> float | None:
-    return None if stream.start_time is None else float(opened.seconds(stream, stream.start_time))
-
-
-def _duration(opened: Opened, ends: list[Fraction | None]) -> float | None:
-    known = [end for end in ends if end is not None]
-    if known:
-        return float(max(known))
-    container = opened.container
-    if not container.duration:
-        return None
-    if opened.whole_end() is not None:
-        return _float(opened.whole_end())
-    start = Fraction(container.start_time or 0, 1_000_000)
-    return float(start + Fraction(container.duration, 1_000_000) - opened.zero)
 
 
 def _float(seconds: Fraction | None) -> float | None:
