@@ -255,7 +255,9 @@ def _columns(widths: Sequence[int]) -> tuple[slice, ...]:
 
 
 def _as_rows(array: NDArray[Any] | Tensor, clip_id: str) -> Tensor:
-    rows = torch.as_tensor(array)
+    # PyTorch warns of arrays that it could not write to, as the store gives them; here they are copied anyhow.
+    locked = isinstance(array, np.ndarray) and not array.flags.writeable
+    rows = torch.as_tensor(np.array(array) if locked else array)
     if rows.ndim != 2:
         raise ProbeError(f"Clip {clip_id}: frames must be an array [frames, width], this one is {tuple(rows.shape)}.")
     return rows

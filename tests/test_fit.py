@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from ragged import planted, planted_arrays
+from tests.ragged import planted, planted_arrays
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.data import DataLoader
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from ragged import planted, planted_arrays
+from tests.ragged import planted, planted_arrays
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score

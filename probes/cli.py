@@ -1,0 +1,183 @@
+"""``probes``: parses, calls, prints, and nothing else. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from avfeat.console import align, errors_to_exit
+
+if TYPE_CHECKING:
+    from probes.solving import Progress
+    from probes.study import Result
+
+app = typer.Typer(
+    help="Small heads over stored features, fitted in seconds.\n\n"
+    "Exit codes: 0 all done, 1 stopped or found something wrong (an interrupted fit still writes its best probe), "
+    "2 wrong command, 3 finished, but some files could not be scored.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+FINISHED_WITH_FAILURES = 3
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def main() -> None:
+    """Small heads over stored features, fitted in seconds."""
+
+
+@app.command(epilog="Example: probes fit store --manifest favc --feature logmel --test av1m:test -o probe.safetensors")
+@errors_to_exit()
+def fit(
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE…", help="One or several stores.")],
+    manifest: Annotated[str, typer.Option(help="Key or name of a manifest in the store, or a manifest file.")],
+    feature: Annotated[list[str], typer.Option(help="A stored feature; several are joined by time.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The probe's file.")],
+    train: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
+    val: Annotated[str, typer.Option(help="The split that chooses the best epoch; none: the solver's last.")] = "val",
+    test: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MANIFEST[:SPLIT]", help="A test set.", show_default="the manifest's split test, if any"),
+    ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(help="lse[:T], lse-mean[:T], max, mean, min or top:K; several are all tried.", show_default="lse"),
+    ] = None,
+    solver: Annotated[
+        Literal["lbfgs", "adam"], typer.Option(help="lbfgs: to the optimum. adam: step by step as in the paper.")
+    ] = "lbfgs",
+    weight_decay: Annotated[
+        list[float] | None,
+        typer.Option(min=0, help="½·wd·|w|² joins the loss; several are all tried.", show_default="0"),
+    ] = None,
+    class_weight: Annotated[Literal["none", "balanced"], typer.Option(help="How clips weigh in training.")] = "none",
+    seeds: Annotated[int, typer.Option(min=1, help="So many initial weights, fitted at once.")] = 1,
+    seed: Annotated[int, typer.Option(help="The first seed; the paper's is 43.")] = 43,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="At most so many passes.", show_default="adam 100, lbfgs 300")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="End so many passes after the best.", show_default="adam 10, lbfgs 20")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="auc, ap, eer or tpr@X.", show_default="auc, ap and eer")
+    ] = None,
+    intervals_by: Annotated[Literal["clip", "speaker"], typer.Option(help="What the bootstrap draws.")] = "clip",
+    device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Fit a linear probe, test it, and write it; Ctrl-C ends the fit early and keeps the best so far."""
+    from probes.metrics import METRICS
+    from probes.study import Plan, run, save
+
+    plan = Plan(
+        manifest=manifest,
+        features=tuple(feature),
+        train=train,
+        val=None if val == "none" else val,
+        tests=None if test is None else tuple(test),
+        pools=tuple(pool or ["lse"]),
+        weight_decays=tuple(weight_decay or [0.0]),
+        seeds=tuple(range(seed, seed + seeds)),
+        solver=solver,
+        class_weight=class_weight,
+        steps=steps,
+        patience=patience,
+        metrics=tuple(metric or METRICS),
+        intervals_by=intervals_by,
+        device=device,
+    )
+    result = run(stores, plan, tell_progress())
+    save(out, stores, plan, result)
+    print(json.dumps({"probe": str(out), **result.facts()}, indent=2) if as_json else "\n".join(_lines(result, out)))
+    if result.fitted.interrupted:
+        print("Interrupted: the best probe so far was written.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: probes score probe.safetensors talk.mp4 --frames --json")
+@errors_to_exit()
+def score(
+    probe: Annotated[Path, typer.Argument(help="A probe's file.")],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO…", help="New media files.")],
+    frames: Annotated[bool, typer.Option("--frames", help="The score of every frame too.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="Where the encoder's weights are now.")] = None,
+    device: Annotated[str, typer.Option(help="The encoder's device: auto, cpu or cuda:N.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score new files; higher is more likely fake, above 0 is called fake."""
+    from avfeat.options import Options
+    from probes.score import score_files
+
+    rows = []
+    for scored in score_files(probe, videos, weights=weights, options=Options(device=device)):
+        rows.append(scored)
+        if not as_json:
+            print("\n".join(_score_lines(scored.facts(frames))), flush=True)
+    if as_json:
+        print(json.dumps([scored.facts(frames) for scored in rows], indent=2))
+    if any(scored.score is None for scored in rows):
+        raise typer.Exit(FINISHED_WITH_FAILURES)
+
+
+def tell_progress() -> Any:
+    """Return what prints the progress of a fit on stderr: one line that changes on a terminal, else now and then."""
+    import time
+
+    terminal = sys.stderr.isatty()
+    last = -10.0
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        ended = progress.going == 0 or progress.done == progress.most
+        if not terminal and not ended and time.monotonic() - last < 10:
+            return
+        last = time.monotonic()
+        loss = float(progress.best_loss.min())
+        text = f"{progress.unit} {progress.done}  best loss {loss:.5f}  probes going {progress.going}"
+        print(f"\r{text}" if terminal else text, end="\n" if ended or not terminal else "", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _lines(result: Result, out: Path) -> list[str]:
+    """What a person reads after a fit."""
+    best = result.fitted.columns[result.fitted.best]
+    lines = [f"train {result.train.choice}: {result.train.count}"]
+    if result.val:
+        lines.append(f"val {result.val.choice}: {result.val.count}")
+    lines += [f"test {tested.name}: {tested.count}" for tested in result.tests]
+    settings = f"pool {best.pool}, weight decay {best.weight_decay:g}, seed {best.seed}"
+    lines.append(
+        f"{result.probe.solver}: {settings}, loss {best.loss:.5f} at step {best.step}, ended by {best.stopped}"
+    )
+    if result.tests:
+        names = list(result.tests[0].measures)
+        rows = [[tested.name, *(str(tested.measures[name]) for name in names)] for tested in result.tests]
+        lines.append(align([["test set", *(name.upper() for name in names)], *rows]))
+    if len(result.fitted.columns) > 1:
+        for tested in result.tests:
+            low, high = min(tested.spread), max(tested.spread)
+            mean = sum(tested.spread) / len(tested.spread)
+            lines.append(
+                f"AUC of all {len(tested.spread)} probes on {tested.name}: {mean:.4f} ({low:.4f} to {high:.4f})"
+            )
+    return [*lines, f"wrote {out}"]
+
+
+def _score_lines(facts: dict[str, Any]) -> list[str]:
+    if "error" in facts:
+        return [f"{facts['path']}  {facts['error']}: {facts['detail']}"]
+    lines = [f"{facts['path']}  score {facts['score']:.4f}  probability of fake {facts['probability']:.4f}"]
+    frames = facts.get("frames")
+    if frames:
+        for k, value in enumerate(frames["scores"]):
+            lines.append(f"  {frames['first_seconds'] + k * frames['step_seconds']:9.3f} s  {value:.4f}")
+    return lines

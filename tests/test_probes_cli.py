@@ -1,0 +1,222 @@
+"""The command as a user types it, over stores written by the store's own writer."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from typer.testing import CliRunner
+
+import avfeat
+from avfeat.errors import NoFaceError
+from avfeat.manifest import DatasetInfo, Manifest, Row
+from avfeat.store import open_store, write_feature
+from probes.cli import app
+from probes.probe_file import load_probe
+from tests.ragged import planted_arrays
+
+
+def write_planted(store, name, clips=120, seed=0, width=12, feature="logmel", strength=1.0, spoil=()):
+    arrays, labels = planted_arrays(clips=clips, width=width, seed=seed, strength=strength, dtype=np.float16)
+    splits = np.array(["train", "train", "val", "test"])[np.arange(clips) // 2 % 4]
+    rows = [Row(f"c{k:04}", f"c{k:04}.mp4", str(splits[k]), int(labels[k]), speaker=f"s{k % 7}") for k in range(clips)]
+    manifest = Manifest.from_rows(rows, DatasetInfo(name))
+    values = {row.clip_id: array for row, array in zip(rows, arrays, strict=True)}
+    values |= {clip_id: NoFaceError("no face from 0.2 to 1.4 s") for clip_id in spoil}
+    write_feature(store, manifest, feature, values, rate_hz=25.0, first_seconds=0.02)
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("probes") / "store"
+    write_planted(path, "near", spoil=("c0000", "c0009"))
+    write_planted(path, "far", seed=5, clips=40)
+    return path
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def fit(store, tmp_path, *more):
+    return call("fit", store, "--manifest", "near", "--feature", "logmel", "-o", tmp_path / "probe.safetensors", *more)
+
+
+def test_fit_prints_a_table_and_says_which_clips_were_left_out(store, tmp_path):
+    done = fit(store, tmp_path, "--test", "near:test", "--test", "far")
+    assert done.exit_code == 0, done.output
+    assert "train near:train: 58 of 60 clips used; left out: 2 NoFace (e.g. c0000: no face" in done.output
+    assert "val near:val: 30 of 30 clips used" in done.output
+    lines = done.output.splitlines()
+    table = lines.index(next(line for line in lines if line.startswith("test set")))
+    assert lines[table].split() == ["test", "set", "AUC", "AP", "EER"]
+    assert [line.split()[0] for line in lines[table + 1 : table + 3]] == ["near:test", "far"]
+
+
+def test_the_numbers_are_those_of_the_written_probe_on_the_test_clips(store, tmp_path):
+    done = fit(store, tmp_path, "--test", "far", "--json")
+    facts = json.loads(done.stdout)
+    probe = load_probe(Path(facts["probe"]))
+    group = open_store(store)["far"]
+    rows = list(group.manifest().rows())
+    scores = probe.decision_function([group["logmel"].clip(row.clip_id) for row in rows])
+    labels = [row.label for row in rows]
+    found = facts["tests"]["far"]["metrics"]
+    assert found["auc"]["value"] == pytest.approx(roc_auc_score(labels, scores))
+    assert found["ap"]["value"] == pytest.approx(average_precision_score(labels, scores))
+    assert found["auc"]["low"] <= found["auc"]["value"] <= found["auc"]["high"]
+    assert found["auc"]["value"] > 0.8
+    assert probe.facts_["attributes"]["logmel"]["rate_hz"] == 25.0
+    assert probe.facts_["train"]["digest"] == open_store(store)["near"].manifest().digest
+
+
+def test_without_test_the_manifests_own_test_split_is_used(store, tmp_path):
+    facts = json.loads(fit(store, tmp_path, "--json").stdout)
+    assert list(facts["tests"]) == ["near:test"]
+    assert facts["tests"]["near:test"]["clips"]["used"] == 30
+
+
+def test_seeds_poolings_and_decays_are_fitted_at_once_and_the_best_on_validation_is_written(store, tmp_path):
+    done = fit(
+        store, tmp_path, "--seeds", 2, "--pool", "max", "--pool", "lse", "--weight-decay", 0.01, "--weight-decay", 0.1,
+        "--solver", "adam", "--steps", 4, "--json",
+    )  # fmt: skip
+    facts = json.loads(done.stdout)
+    assert len(facts["fitted"]) == 8 == len(facts["tests"]["near:test"]["auc_of_all"])
+    best = min(facts["fitted"], key=lambda one: one["loss"])
+    written = load_probe(tmp_path / "probe.safetensors")
+    assert (written.pool, written.seed, written.weight_decay) == (best["pool"], best["seed"], best["weight_decay"])
+    assert written.solver == "adam"
+
+
+def test_intervals_by_speaker_and_other_metrics(store, tmp_path):
+    done = fit(store, tmp_path, "--metric", "tpr@0.1", "--metric", "auc", "--intervals-by", "speaker", "--json")
+    assert list(json.loads(done.stdout)["tests"]["near:test"]["metrics"]) == ["tpr@0.1", "auc"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--train", "dev"], "no clip in split 'dev'"),
+        (["--feature", "xlsr"], "has no feature 'xlsr'; it has logmel"),
+        (["--test", "favc"], "no manifest 'favc'; it has far-"),
+        (["--pool", "median"], "no pooling 'median'"),
+        (["--metric", "f1"], "no metric 'f1'"),
+        (["--train", "one"], "all 4 clips are fake"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_1(store, tmp_path, arguments, sentence):
+    if "one" in arguments:
+        rows = [Row(f"c{k}", f"c{k}.mp4", "one" if k < 4 else "val", 1 if k < 4 else k % 2) for k in range(8)]
+        manifest = Manifest.from_rows(rows, DatasetInfo("single"))
+        values = {row.clip_id: np.ones((3, 12)) for row in rows}
+        write_feature(tmp_path / "s", manifest, "logmel", values, rate_hz=25.0, first_seconds=0.02)
+        done = call(
+            "fit", tmp_path / "s", "--manifest", "single", "--feature", "logmel", "-o", tmp_path / "p", *arguments
+        )
+    else:
+        done = fit(store, tmp_path, *arguments)
+    assert done.exit_code == 1
+    assert sentence in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+    assert not (tmp_path / "probe.safetensors").exists()
+
+
+def test_a_wrong_command_is_exit_code_2(store, tmp_path):
+    assert fit(store, tmp_path, "--solver", "sgd").exit_code == 2
+    assert call("fit", store).exit_code == 2
+
+
+def test_an_interrupted_fit_writes_its_best_probe(tmp_path):
+    write_planted(tmp_path / "store", "near", clips=400, width=64, strength=0.1)
+    command = [
+        sys.executable, "-m", "probes", "fit", tmp_path / "store", "--manifest", "near", "--feature", "logmel",
+        "--solver", "adam", "--steps", "100000", "--patience", "100000", "-o", tmp_path / "probe.safetensors",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    ) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if line.startswith("epoch"):
+                break
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=120)
+    assert run.returncode == 1
+    assert "Interrupted: the best probe so far was written" in err
+    assert "ended by interrupted" in out
+    assert load_probe(tmp_path / "probe.safetensors").weight_.shape == (64,)
+
+
+def write_tone(path, hertz, seconds, noise=0.0, seed=0):
+    t = np.arange(int(16_000 * seconds)) / 16_000
+    tone = 0.3 * np.sin(2 * np.pi * hertz * t) + noise * np.random.default_rng(seed).normal(size=len(t))
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((tone.clip(-1, 1) * 32767).astype("<i2").tobytes())
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """Low tones are real, high ones fake; a probe over their log filterbank."""
+    folder = tmp_path_factory.mktemp("tones")
+    rows = []
+    for k in range(16):
+        write_tone(folder / f"t{k:02}.wav", 2000 + 30 * k if k % 2 else 300 + 10 * k, 0.4 + 0.05 * k, 0.02, k)
+        rows.append(Row(f"t{k:02}", f"t{k:02}.wav", "train" if k < 12 else "val", k % 2))
+    manifest = Manifest.from_rows(rows, DatasetInfo("tones"))
+    avfeat.extract(manifest, folder, ["logmel"], folder / "store", avfeat.Options(device="cpu", workers=1))
+    done = call(
+        "fit", folder / "store", "--manifest", "tones", "--feature", "logmel", "-o", folder / "probe.safetensors"
+    )
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_new_files_get_the_scores_that_stored_ones_get(tones):
+    done = call("score", tones / "probe.safetensors", tones / "t00.wav", tones / "t13.wav", "--frames", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    probe = load_probe(tones / "probe.safetensors")
+    feature = open_store(tones / "store")["tones"]["logmel"]
+    for name, facts in zip(("t00", "t13"), found, strict=True):
+        rows = feature.clip(name)
+        assert facts["score"] == pytest.approx(probe.decision_function([rows])[0], abs=2e-2)
+        np.testing.assert_allclose(facts["frames"]["scores"], probe.frame_scores([rows])[0], atol=2e-2)
+        assert facts["frames"]["step_seconds"] == 0.04
+    assert found[0]["score"] < 0 < found[1]["score"]
+
+
+def test_a_file_that_cannot_be_scored_is_a_line_and_exit_code_3(tones, tmp_path):
+    (tmp_path / "text.mp4").write_text("not media")
+    done = call("score", tones / "probe.safetensors", tmp_path / "text.mp4", tones / "t01.wav")
+    assert done.exit_code == 3
+    first, second = done.output.splitlines()
+    assert "text.mp4  Unreadable: " in first
+    assert "t01.wav  score " in second and "probability of fake" in second
+
+
+def test_a_probe_of_unknown_features_scores_stored_ones_only(tmp_path, tones):
+    from probes.heads.linear import LinearProbe
+
+    arrays, labels = planted_arrays()
+    LinearProbe(steps=3).fit(arrays, labels).save(tmp_path / "bare.safetensors")
+    done = call("score", tmp_path / "bare.safetensors", tones / "t01.wav")
+    assert done.exit_code == 1
+    assert "does not say how its features were made" in done.stderr
+
+
+def test_help_answers_without_the_heavy_libraries():
+    heavy = "{'torch', 'sklearn', 'scipy', 'zarr', 'pyarrow', 'numpy'}"
+    code = f"import sys; from probes.cli import app; print({heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
