@@ -12,52 +12,99 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avfeat.timeline import SAMPLES_PER_FRAME
+
 Activation = Callable[[int], nn.Module]
 """Makes the activation for a number of channels: PReLU has one slope for each, SiLU none."""
+
+Convolution = type[nn.Conv1d] | type[nn.Conv2d]
+"""Over time for sound, over space for pictures."""
 
 STEM_REACH = 2
 """The stem looks at this many pictures before and after each picture."""
 
+PIECE_FRAMES = 250
+"""Frames of sound that go through the ResNet at once: ten seconds, whatever the clip's length."""
+
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: [n, inputs, h, w] gives [n, outputs, h / stride, w / stride]."""
+    """Two convolutions of 3 (x 3) and a shortcut: [n, inputs, ...] gives [n, outputs, ...], lengths / stride."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, activation: Activation):
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, activation: Activation, convolution: Convolution = nn.Conv2d
+    ):
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1)
+        self.conv1 = convolution(inputs, outputs, 3, stride, 1)
         self.relu1 = activation(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1)
+        self.conv2 = convolution(outputs, outputs, 3, 1, 1)
         self.relu2 = activation(outputs)
         changes = stride != 1 or inputs != outputs
-        self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride)) if changes else nn.Identity()
+        self.downsample = nn.Sequential(convolution(inputs, outputs, 1, stride)) if changes else nn.Identity()
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, maps: Tensor) -> Tensor:
         """Return the block's output."""
-        inner: Tensor = self.conv2(self.relu1(self.conv1(pictures)))
-        out: Tensor = self.relu2(inner.add_(self.downsample(pictures)))
+        inner: Tensor = self.conv2(self.relu1(self.conv1(maps)))
+        out: Tensor = self.relu2(inner.add_(self.downsample(maps)))
         return out
 
 
 class ResNet18(nn.Module):
     """The four stages of ResNet-18 and the mean over space: [n, width, h, w] gives [n, 8 width]."""
 
-    def __init__(self, width: int, activation: Activation):
+    def __init__(self, width: int, activation: Activation, convolution: Convolution = nn.Conv2d):
         super().__init__()
-        self.layer1 = self._stage(width, width, 1, activation)
-        self.layer2 = self._stage(width, 2 * width, 2, activation)
-        self.layer3 = self._stage(2 * width, 4 * width, 2, activation)
-        self.layer4 = self._stage(4 * width, 8 * width, 2, activation)
+        stages = []
+        for inputs, outputs, stride in ((1, 1, 1), (1, 2, 2), (2, 4, 2), (4, 8, 2)):
+            first = ResidualBlock(inputs * width, outputs * width, stride, activation, convolution)
+            second = ResidualBlock(outputs * width, outputs * width, 1, activation, convolution)
+            stages.append(nn.Sequential(first, second))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
 
-    @staticmethod
-    def _stage(inputs: int, outputs: int, stride: int, activation: Activation) -> nn.Sequential:
-        return nn.Sequential(
-            ResidualBlock(inputs, outputs, stride, activation), ResidualBlock(outputs, outputs, 1, activation)
-        )
+    def stages(self, maps: Tensor) -> Tensor:
+        """Return [n, 8 width, ...] for [n, width, ...], each length an eighth, rounded up."""
+        out: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
+        return out
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return one vector for each picture."""
-        maps: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(pictures))))
-        return maps.mean(dim=(2, 3))
+        return self.stages(pictures).mean(dim=(2, 3))
+
+
+class SoundTrunk(ResNet18):
+    """A ResNet-18 over time: 16 kHz sound [n, samples] gives [n, samples / 640, 8 width]."""
+
+    def __init__(self, width: int, activation: Activation):
+        super().__init__(width, activation, nn.Conv1d)
+        self.conv1 = nn.Conv1d(1, width, 80, 4, 38)
+        self.relu = activation(width)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """Return one vector for every 640 samples."""
+        maps = self.stages(self.relu(self.conv1(sound[:, None])))
+        return F.avg_pool1d(maps, 20).transpose(1, 2)
+
+
+class SoundResNet(nn.Module):
+    """16 kHz sound in, one vector for each 40 ms out."""
+
+    def __init__(self, width: int, activation: Activation):
+        super().__init__()
+        self.trunk = SoundTrunk(width, activation)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """Return float [clip, T, 8 width] for ``sound`` [clip, samples], T = samples // 640; the rest is not heard.
+
+        Long sound goes through in pieces. A vector sees 236 samples beyond its own 640 on either side, so one frame
+        more at both ends of a piece makes the pieces' vectors those of the whole.
+        """
+        frames = sound.shape[1] // SAMPLES_PER_FRAME
+        pieces = []
+        for first in range(0, frames, PIECE_FRAMES):
+            last = min(first + PIECE_FRAMES, frames)
+            start, stop = max(first - 1, 0), min(last + 1, frames)
+            vectors = self.trunk(sound[:, start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME])
+            pieces.append(vectors[:, first - start : last - start])
+        return torch.cat(pieces, dim=1)
 
 
 class LipResNet(nn.Module):
