@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avfeat import store_part
+from avfeat import store_part, store_write
 from avfeat.errors import ClipError, NoFaceError, StoreError
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.store import Feature, open_store
 from avfeat.store_layout import Form
-from avfeat.store_write import write_feature
 
 WIDTH = 6
 PART_CLIPS = 3
@@ -58,7 +57,7 @@ def write(
     """Write FEATURE with small parts, chunks and shards."""
     form = {"part_clips": PART_CLIPS, "chunk_rows": CHUNK_ROWS, "shard_rows": SHARD_ROWS}
     settings: dict[str, Any] = {"rate_hz": 25.0, "first_seconds": 0.02, **form, **more}
-    write_feature(store, manifest, FEATURE, all_rows(manifest) if rows is None else rows, **settings)
+    store_write.write_feature(store, manifest, FEATURE, all_rows(manifest) if rows is None else rows, **settings)
 
 
 def feature_of(store: Path) -> Feature:
@@ -118,6 +117,21 @@ def write_part(connection: Connection, feature: Path, clip_ids: Sequence[str], s
                 connection.send("ready")
                 connection.recv()
             connection.send(writer.commit())
+    except StoreError as error:
+        connection.send(str(error))
+
+
+def ensure_group_stalling(connection: Connection, store: Path, clips: int, part_clips: int) -> None:
+    """Make the group of a manifest, standing still just before its rename; send the error."""
+    rename = store_write.commit_folder
+
+    def stalled(private: Path, final: Path) -> bool:
+        _stand_still(connection)
+        return rename(private, final)
+
+    store_write.commit_folder = stalled
+    try:
+        store_write.ensure_group(store, manifest_of(clips), part_clips)
     except StoreError as error:
         connection.send(str(error))
 

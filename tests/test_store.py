@@ -135,6 +135,13 @@ def test_a_buffer_is_filled_and_may_be_longer_and_wider_in_type(tmp_path: Path) 
             feature.frames(["c001", "c000"], out=wrong)
 
 
+def test_clips_of_two_parts_are_not_taken_for_neighbours(tmp_path: Path) -> None:
+    rows = {clip_id: rows_of(clip_id, 5) for clip_id in manifest_of(4).clip_ids}
+    write(tmp_path, manifest_of(4), rows, part_clips=2)
+    frames, _ = feature_of(tmp_path).frames(["c000", "c003"])
+    assert np.array_equal(frames, np.concatenate([rows["c000"], rows["c003"]]).astype(np.float16))
+
+
 def test_large_reads_by_several_threads_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, manifest_of(12))
     feature = feature_of(tmp_path)

@@ -64,9 +64,17 @@ def _not_finite(part: Path) -> None:
     _reindex(part, lambda table: _with(table, "crc32c", [right, *table["crc32c"].to_pylist()[1:]]))
 
 
+def _lose_a_chunk(path: Path, chunks: int = 4) -> None:
+    """Say in the index of a shard, with the right checksum, that the first chunk was never written."""
+    content = path.read_bytes()
+    index = b"\xff" * 16 + content[-16 * chunks + 16 - 4 : -4]
+    path.write_bytes(content[: -16 * chunks - 4] + index + google_crc32c.value(index).to_bytes(4, "little"))
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a flipped bit in the frames": (lambda part: _flip(_shard(part), 5), "frames of clip c003 do not match"),
     "a flipped bit in a shard's index": (lambda part: _flip(_shard(part), -20), "its index is damaged"),
+    "a chunk that was never written": (lambda part: _lose_a_chunk(_shard(part)), r"lacks chunks of its \d+ rows"),
     "a shard cut short": (lambda part: _cut(_shard(part)), r"frames/c.0.0 has \d+ bytes, not \d+"),
     "an empty shard": (lambda part: _shard(part).write_bytes(b""), "frames/c.0.0 has 0 bytes"),
     "a deleted shard": (lambda part: _shard(part).unlink(), "frames/c.0.0 has 0 bytes"),

@@ -17,6 +17,7 @@ from store_making import (
     WIDTH,
     all_rows,
     assert_same,
+    ensure_group_stalling,
     feature_of,
     manifest_of,
     memory_disk,
@@ -120,21 +121,16 @@ def test_of_writers_that_race_for_one_part_one_wins_and_the_part_is_whole(featur
     _assert_whole(feature)
 
 
-def test_racing_makers_of_a_store_agree_on_the_cut_of_the_first(tmp_path: Path) -> None:
-    racing = [process(_ensure, tmp_path / "store", part_clips) for part_clips in (2, 3)]
-    answers = [connection.recv() for _, connection in racing]
-    won = [answer for answer in answers if isinstance(answer, int)]
-    assert len(won) == 1
-    refused = next(answer for answer in answers if isinstance(answer, str))
-    assert f"is cut into parts of {won[0]} clips, which cannot change" in refused
-    assert leftovers(tmp_path / "store") == []
-
-
-def _ensure(connection: Connection, store: Path, part_clips: int) -> None:
-    try:
-        connection.send(Group.ensure(store, manifest_of(9), part_clips).part_clips)
-    except StoreError as error:
-        connection.send(str(error))
+def test_a_stalled_maker_of_a_group_finds_the_cut_of_whoever_was_faster(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    stalled, connection = process(ensure_group_stalling, store, 9, 2)
+    assert connection.recv() == "still"
+    group = Group.ensure(store, manifest_of(9), 3)
+    before = {path: path.read_bytes() for path in group.path.iterdir()}
+    answer = wake(stalled, connection)
+    assert "is cut into parts of 3 clips, which cannot change to 2" in str(answer)
+    assert {path: path.read_bytes() for path in group.path.iterdir()} == before
+    assert leftovers(store) == []
 
 
 def test_a_full_disk_is_one_sentence_and_no_part(feature: Feature) -> None:

@@ -35,11 +35,12 @@ def test_the_code_of_the_page_reads_the_same_as_we_do(
 ) -> None:
     write(tmp_path, manifest_of(10), dtype=dtype, codec=codec)
     feature = feature_of(tmp_path)
-    with feature.part_writer(1, 1) as writer:
-        writer.add("c005", rows_of("again", 30), {"first_seconds": 0.5})
-        writer.fail("c004", NoFaceError("not this time."), {})
-        writer.commit()
-    with feature.part_writer(1, 12) as writer:
+    for attempt, clip in ((2, "early"), (12, "again")):
+        with feature.part_writer(1, attempt) as writer:
+            writer.add("c005", rows_of(clip, 30), {"first_seconds": 0.5})
+            writer.fail("c004", NoFaceError("not this time."), {})
+            writer.commit()
+    with feature.part_writer(1, 13) as writer:
         writer.fail("c005", NoFaceError("not this time."), {})
         writer.commit()
     feature.refresh()
