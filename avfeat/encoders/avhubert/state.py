@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from avfeat.encoders import shapes
 from avfeat.encoders.avhubert.model import AvHubert
 from avfeat.encoders.avhubert.published import Architecture
 from avfeat.encoders.folding import fold_batch_norms, fold_weight_norm
@@ -23,7 +23,6 @@ NOT_THE_ENCODER = ("decoder.", "w2v_encoder.proj.")
 NOT_NEEDED = ("mask_emb", "label_embs_concat", "final_proj.", "target_glu.")
 """Names inside the encoder that only training uses. ``mask_emb`` is fresh noise in fine-tuned files."""
 
-_TRACKED = ".num_batches_tracked"
 _POSITION = "encoder.pos_conv.0"
 _VIDEO = "feature_extractor_video"
 _LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
@@ -40,12 +39,12 @@ def encoder_tensors(state: Mapping[str, Tensor], source: str) -> dict[str, Tenso
     prefix = next((each for each in PREFIXES if any(key.startswith(each) for key in state)), "")
     strange = [key for key in state if not key.startswith(prefix) and not key.startswith(NOT_THE_ENCODER)]
     if strange:
-        raise WeightsError(f"{source}: {_some(strange)} beside {prefix}* should not be in an AV-HuBERT file.")
+        raise WeightsError(f"{source}: {shapes.some(strange)} beside {prefix}* should not be in an AV-HuBERT file.")
     bare = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
     return {
         key: tensor.float() if tensor.is_floating_point() else tensor
         for key, tensor in bare.items()
-        if not key.startswith(NOT_NEEDED) and not key.endswith(_TRACKED)
+        if not key.startswith(NOT_NEEDED) and not key.endswith(shapes.TRACKED)
     }
 
 
@@ -81,15 +80,15 @@ def architecture_of(tensors: Mapping[str, Tensor], heads: int, norm_first: bool,
     )
 
 
-def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+def official_shapes(architecture: Architecture) -> shapes.Shapes:
     """Return the bare official name and shape of every tensor that the encoder needs, in the files' order."""
     width, ffn = architecture.width, architecture.ffn
-    shapes: dict[str, tuple[int, ...]] = dict(_linear("feature_extractor_audio.proj", width, architecture.audio_width))
-    shapes |= _resnet(f"{_VIDEO}.resnet", architecture.resnet_width)
-    shapes |= _linear(f"{_VIDEO}.proj", width, 8 * architecture.resnet_width)
-    shapes |= _linear("post_extract_proj", width, 2 * width)
+    found: shapes.Shapes = dict(shapes.linear("feature_extractor_audio.proj", width, architecture.audio_width))
+    found |= shapes.lip_resnet(f"{_VIDEO}.resnet", architecture.resnet_width, slopes=True)
+    found |= shapes.linear(f"{_VIDEO}.proj", width, 8 * architecture.resnet_width)
+    found |= shapes.linear("post_extract_proj", width, 2 * width)
     kernel = architecture.conv_kernel
-    shapes |= {
+    found |= {
         f"{_POSITION}.bias": (width,),
         f"{_POSITION}.weight_g": (1, 1, kernel),
         f"{_POSITION}.weight_v": (width, width // architecture.conv_groups, kernel),
@@ -97,14 +96,14 @@ def official_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     for number in range(architecture.layers):
         name = f"encoder.layers.{number}"
         for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
-            shapes |= _linear(f"{name}.self_attn.{projection}", width, width)
-        shapes |= _norm(f"{name}.self_attn_layer_norm", width)
-        shapes |= _linear(f"{name}.fc1", ffn, width)
-        shapes |= _linear(f"{name}.fc2", width, ffn)
-        shapes |= _norm(f"{name}.final_layer_norm", width)
-    shapes |= _norm("encoder.layer_norm", width)
-    shapes |= _norm("layer_norm", 2 * width)
-    return shapes
+            found |= shapes.linear(f"{name}.self_attn.{projection}", width, width)
+        found |= shapes.norm(f"{name}.self_attn_layer_norm", width)
+        found |= shapes.linear(f"{name}.fc1", ffn, width)
+        found |= shapes.linear(f"{name}.fc2", width, ffn)
+        found |= shapes.norm(f"{name}.final_layer_norm", width)
+    found |= shapes.norm("encoder.layer_norm", width)
+    found |= shapes.norm("layer_norm", 2 * width)
+    return found
 
 
 def check_tensors(tensors: Mapping[str, Tensor], architecture: Architecture, source: str) -> None:
@@ -113,16 +112,7 @@ def check_tensors(tensors: Mapping[str, Tensor], architecture: Architecture, sou
     Raises:
         WeightsError: a tensor is missing, unknown or of another shape; names it.
     """
-    shapes = official_shapes(architecture)
-    missing = [key for key in shapes if key not in tensors]
-    if missing:
-        raise WeightsError(f"{source}: {_some(missing)} missing; the encoder cannot do without.")
-    unknown = [key for key in tensors if key not in shapes]
-    if unknown:
-        raise WeightsError(f"{source}: {_some(unknown)} not known to this encoder; it may be another network's file.")
-    for key, shape in shapes.items():
-        if tuple(tensors[key].shape) != shape:
-            raise WeightsError(f"{source}: {key} has shape {list(tensors[key].shape)}, not {list(shape)}.")
+    shapes.check_tensors(tensors, official_shapes(architecture), source)
 
 
 def model_of(tensors: Mapping[str, Tensor], architecture: Architecture) -> AvHubert:
@@ -133,52 +123,5 @@ def model_of(tensors: Mapping[str, Tensor], architecture: Architecture) -> AvHub
     folded["encoder.pos_conv.weight"] = fold_weight_norm(gain, direction)
     with torch.device("meta"):
         model = AvHubert(architecture)
-    model.load_state_dict({key: _own(tensor) for key, tensor in folded.items()}, assign=True)
+    model.load_state_dict({key: shapes.own(tensor) for key, tensor in folded.items()}, assign=True)
     return model.requires_grad_(False).eval()
-
-
-def _linear(name: str, outputs: int, inputs: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", (outputs, inputs)
-    yield f"{name}.bias", (outputs,)
-
-
-def _norm(name: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", (width,)
-    yield f"{name}.bias", (width,)
-
-
-def _batch_norm(name: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield from _norm(name, width)
-    yield f"{name}.running_mean", (width,)
-    yield f"{name}.running_var", (width,)
-
-
-def _resnet(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {f"{name}.frontend3D.0.weight": (width, 1, 5, 7, 7)}
-    shapes |= _batch_norm(f"{name}.frontend3D.1", width)
-    shapes[f"{name}.frontend3D.2.weight"] = (width,)
-    for stage in range(4):
-        outputs = width * 2**stage
-        for number in range(2):
-            block = f"{name}.trunk.layer{stage + 1}.{number}"
-            inputs = outputs // 2 if stage and not number else outputs
-            shapes[f"{block}.conv1.weight"] = (outputs, inputs, 3, 3)
-            shapes |= _batch_norm(f"{block}.bn1", outputs)
-            shapes[f"{block}.relu1.weight"] = (outputs,)
-            shapes[f"{block}.relu2.weight"] = (outputs,)
-            shapes[f"{block}.conv2.weight"] = (outputs, outputs, 3, 3)
-            shapes |= _batch_norm(f"{block}.bn2", outputs)
-            if inputs != outputs:
-                shapes[f"{block}.downsample.0.weight"] = (outputs, inputs, 1, 1)
-                shapes |= _batch_norm(f"{block}.downsample.1", outputs)
-    return shapes
-
-
-def _own(tensor: Tensor) -> Tensor:
-    """A copy that no file is mapped behind; pictures' kernels with channels last, as their inputs are."""
-    return tensor.clone(memory_format=torch.channels_last if tensor.ndim == 4 else torch.contiguous_format)
-
-
-def _some(keys: list[str]) -> str:
-    shown = ", ".join(islice(keys, 5))
-    return f"{shown} and {len(keys) - 5} more are" if len(keys) > 5 else f"{shown} {'is' if len(keys) == 1 else 'are'}"
