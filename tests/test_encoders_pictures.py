@@ -9,7 +9,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from avfeat.encoders import build_encoder, resolve
+from avfeat.encoders import build_encoder, card_of, resolve
 from avfeat.encoders.base import Encoder, Rows
 from avfeat.encoders.hf_vision import PictureEncoder
 from avfeat.errors import EncoderError, NoPicturesError
@@ -110,6 +110,13 @@ def test_the_checkpoint_says_what_size_and_filter_it_wants(folders: Callable[[st
     assert _build(folders("dinov2")).view == View("frame", 28, "bicubic", "squash")
     assert _build(folders("dinov2"), ":face").view == View("face", 28, "bicubic")
     assert _build(folders("clip"), settings={"fit": "centre"}).view == View("frame", 28, "bicubic", "centre")
+
+
+@pytest.mark.parametrize("name", ["named", "adapted"])
+def test_a_setting_changes_what_the_card_says_is_read(folders: Callable[[str], Path], name: str) -> None:
+    encoder = "clip-vit-l14" if name == "named" else f"hf:{folders('clip')}"
+    assert card_of(encoder).outputs[""].reads[0].fit == "squash"
+    assert card_of(encoder, {"fit": "letterbox"}).outputs[""].reads[0].fit == "letterbox"
 
 
 def test_the_published_size_shares_the_view_that_others_read(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """The table of encoders: names anyone can read; a module is loaded only when its encoder is asked for.
 
 A module of the table is light to import (no torch, no transformers) and defines ``CARDS``, name to Card, and
-``build(request)``. It may define ``missing(name)``, what this machine lacks in one sentence or ``""``, and
-``SETTINGS``, name to the settings of that encoder. Other distributions add encoders through entry points of the group
-``avfeat.encoders``, e.g. ``my-encoder = "my_package.my_module"``; a name of the table here cannot be taken over.
+``build(request)``. It may define ``missing(name)``, what this machine lacks in one sentence or ``""``; ``SETTINGS``,
+name to the settings of that encoder; ``card_of(name, settings)``, where settings change what the card says. Other
+distributions add encoders through entry points of the group ``avfeat.encoders``, e.g. ``my-encoder =
+"my_package.my_module"``; a name of the table here cannot be taken over.
 """
 
 from __future__ import annotations
@@ -47,16 +48,19 @@ def known_encoders() -> dict[str, str]:
     return ENCODERS | {name: others[name] for name in sorted(others) if name not in ENCODERS}
 
 
-def card_of(name: str) -> Card:
+def card_of(name: str, settings: Mapping[str, Any] | None = None) -> Card:
     """Return the card of the encoder called ``name`` in the table, or of the checkpoint ``hf:PLACE[:view]``.
 
+    Args:
+        name: as in ``Request.encoder``.
+        settings: as in ``Request.settings``; what an encoder reads may depend on them.
+
     Raises:
-        EncoderError: there is no such encoder, or its module cannot be loaded.
+        EncoderError: there is no such encoder or setting, or its module cannot be loaded.
         WeightsError: the checkpoint's description is not there and cannot be fetched.
     """
-    if hf.is_adapted(name):
-        return hf.card_of(name)
-    card: Card = _module(name).CARDS[name]
+    module = hf if hf.is_adapted(name) else _module(name)
+    card: Card = module.card_of(name, settings or {}) if hasattr(module, "card_of") else module.CARDS[name]
     return card
 
 

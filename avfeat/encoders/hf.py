@@ -182,16 +182,18 @@ def missing(name: str) -> str:
     )
 
 
-def card_of(encoder: str) -> Card:
-    """Return the card of ``hf:…``, read from its config.json.
+def card_of(encoder: str, settings: Mapping[str, Any]) -> Card:
+    """Return the card of a named encoder or of ``hf:…``; that of the latter is read from its config.json.
 
     Raises:
         EncoderError: its architecture is not one of ``FAMILIES``, or cannot be read as asked.
         WeightsError: its files are not there and cannot be fetched.
     """
+    if encoder in CARDS and not settings:
+        return CARDS[encoder]
     from avfeat.encoders.hf_config import inspect
 
-    return inspect(source_of(encoder)).card
+    return inspect(source_of(encoder), settings).card
 
 
 def build(request: Request) -> Encoder:

@@ -79,7 +79,7 @@ _DINOV2_FAMILY = Family(
 FAMILIES = {
     "wav2vec2": Family("sound", "Wav2Vec2Model", "Wav2Vec2Config", surplus=_SPEECH_SURPLUS),
     "hubert": Family("sound", "HubertModel", "HubertConfig", surplus=_SPEECH_SURPLUS),
-    # WavLM's attention keeps a steps x steps table for each head, several times over: 60 s already need 3 GB.
+    # WavLM's attention keeps a steps x steps table for each head, several times over: 60 s need 0.13 GB a head.
     "wavlm": Family("sound", "WavLMModel", "WavLMConfig", surplus=_SPEECH_SURPLUS, limit_seconds=60.0),
     "clip": _CLIP_FAMILY,
     "clip_vision_model": _CLIP_FAMILY,
