@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         pa.field("video_segments", _SEGMENTS),
         pa.field("method", pa.string()),
         pa.field("speaker", pa.string()),
+        pa.field("original", pa.string()),
         pa.field("duration_seconds", pa.float64()),
         pa.field("fps", pa.float64()),
         pa.field("source_frames", pa.int64()),
@@ -54,6 +55,9 @@ MEDIA_FACTS = tuple(SCHEMA.names[SCHEMA.names.index("duration_seconds") :])
 """The columns that probing a file fills."""
 
 FORMAT = "1"
+_ADDED_LATER = ("original",)
+"""Columns that files of format 1 may lack: they read as null, which leaves the digest what it was."""
+
 _PREFIX = "avfeat."
 _SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -80,12 +84,13 @@ class DatasetInfo:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One clip. ``label`` is 0 real, 1 fake, None unknown; ``segments`` are the fake stretches, None unknown, [] none.
 
-    ``path`` is relative to the dataset's root, with forward slashes, as on disk; ``width`` and ``height`` are those of
-    the displayed picture, after rotation.
+    ``path`` is relative to the dataset's root, with forward slashes, as on disk; ``original`` is the clip_id of the
+    clip that this one was made from, which may be missing from the manifest; ``width`` and ``height`` are those of the
+    displayed picture, after rotation.
     """
 
     clip_id: str
@@ -99,6 +104,7 @@ class Row:
     video_segments: Sequence[Segment] | None = None
     method: str | None = None
     speaker: str | None = None
+    original: str | None = None
     duration_seconds: float | None = None
     fps: float | None = None
     source_frames: int | None = None
@@ -248,10 +254,8 @@ class Manifest:
         if len(chosen) == 0:
             counts = pc.value_counts(self.table["split"].drop_null()).to_pylist()
             known = ", ".join(f"{count['values']} ({count_clips(count['counts'])})" for count in counts)
-            raise ManifestError(
-                f"{self.info.name} has no clip in split {split!r}; "
-                + (f"its splits are {known}." if known else "its manifest names no splits, add a split to its rows.")
-            )
+            how = f"its splits are {known}." if known else "it names no splits: make them with avfeat manifest split."
+            raise ManifestError(f"{self.info.name} has no clip in split {split!r}; {how}")
         return Manifest(chosen, self.info)
 
 
@@ -277,6 +281,9 @@ def _fits(value: Any, form: pa.DataType) -> bool:
 
 def _conform(table: pa.Table) -> pa.Table:
     """Return the table with the schema's columns, types and order, in one chunk each."""
+    for name in _ADDED_LATER:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     unknown = [name for name in table.column_names if name not in SCHEMA.names]
     if missing or unknown or len(table.column_names) != len(SCHEMA):

@@ -4,81 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from avfeat.console import align, errors_to_exit
+from avfeat.manifest_build_cli import Out, Workers
+from avfeat.manifest_build_cli import app as build_app
 from avfeat.progress import Progress, duration
 
 if TYPE_CHECKING:
-    from avfeat.datasets.base import Listing
-    from avfeat.manifest import DatasetInfo
-    from avfeat.manifest_build import Built
     from avfeat.manifest_check import Report
+    from avfeat.manifest_split import Resplit
     from avfeat.manifest_summary import Summary
 
 app = typer.Typer(help="Make, check and show manifests: tables of clips.", no_args_is_help=True)
-build_app = typer.Typer(help="Make a manifest of a dataset: list its clips and probe each file.", no_args_is_help=True)
 app.add_typer(build_app, name="build")
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="The Parquet file to write.")]
-Name = Annotated[str, typer.Option(help="Dataset name, a-z 0-9 . _ -; by default that of the output file.")]
-Version = Annotated[str, typer.Option(help="Version of the dataset.")]
-Source = Annotated[str, typer.Option(help="Where the dataset comes from.")]
-Licence = Annotated[str, typer.Option(help="Terms of the dataset.")]
-Probe = Annotated[bool, typer.Option("--probe/--no-probe", help="Open each file for its duration, size and streams.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read files.", show_default="by processors")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ManifestFile = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest file.")]
-
-
-@build_app.command(epilog="Example: avfeat manifest build folder /data/clips -o clips.parquet")
-@errors_to_exit()
-def folder(
-    root: Annotated[Path, typer.Argument(help="The folder that holds the videos.")],
-    out: Out,
-    labels_from_folders: Annotated[
-        bool, typer.Option("--labels-from-folders", help="Folders named real or fake tell the label.")
-    ] = False,
-    name: Name = "",
-    version: Version = "",
-    source: Source = "",
-    licence: Licence = "",
-    probe: Probe = True,
-    workers: Workers = None,
-) -> None:
-    """List every video below a folder; labels and splits stay unknown."""
-    from avfeat.datasets.folder import read
-    from avfeat.manifest import DatasetInfo
-
-    info = DatasetInfo(name or out.stem, version, str(root.resolve()), source, licence)
-    _build(read(root, labels_from_folders=labels_from_folders), info, out, probe, workers)
-
-
-@build_app.command(epilog="Example: avfeat manifest build csv /data/clips/clips.csv -o clips.parquet")
-@errors_to_exit()
-def csv(
-    file: Annotated[
-        Path, typer.Argument(help="A CSV file with a column path; label, split, segments, … are optional.")
-    ],
-    out: Out,
-    root: Annotated[
-        Path | None, typer.Option(help="What paths are relative to.", show_default="the file's folder")
-    ] = None,
-    name: Name = "",
-    version: Version = "",
-    source: Source = "",
-    licence: Licence = "",
-    probe: Probe = True,
-    workers: Workers = None,
-) -> None:
-    """Take the clips that a CSV file lists, one line each, with any columns that a manifest has."""
-    from avfeat.datasets.csv import read
-    from avfeat.manifest import DatasetInfo
-
-    info = DatasetInfo(name or out.stem, version, str((root or file.parent).resolve()), source, licence)
-    _build(read(file), info, out, probe, workers)
 
 
 @app.command(epilog="Example: avfeat manifest check clips.parquet --root /data/clips")
@@ -115,25 +59,59 @@ def show(manifest: ManifestFile, as_json: Json = False) -> None:
     print(json.dumps(asdict(summary), indent=2, ensure_ascii=False) if as_json else _summary_text(summary))
 
 
-def _build(listing: Listing, info: DatasetInfo, out: Path, probe: bool, workers: int | None) -> None:
-    from avfeat.manifest_build import build
+@app.command(epilog="Example: avfeat manifest split favc.parquet --from csv_metadata/favc -o favc-split.parquet")
+@errors_to_exit()
+def split(
+    manifest: ManifestFile,
+    out: Out,
+    lists: Annotated[
+        list[str] | None, typer.Option("--from", help="A CSV list, NAME=list, or a folder of lists; may be repeated.")
+    ] = None,
+    only_listed: Annotated[bool, typer.Option("--only-listed", help="Leave out the clips that no list names.")] = False,
+    by: Annotated[
+        Literal["speaker", "original"] | None, typer.Option(help="Deal whole groups of clips to the splits.")
+    ] = None,
+    ratio: Annotated[str, typer.Option(help="Shares for --by.")] = "0.8,0.1,0.1",
+    names: Annotated[
+        str | None, typer.Option(help="Splits for --by.", show_default="train,test or train,val,test")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed deals anew.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Give clips their splits: from published lists, or speaker-disjoint ones; the new manifest has another digest."""
+    from avfeat.manifest import Manifest
+    from avfeat.manifest_split import read_lists, split_by, split_from
 
-    with Progress(len(listing.rows) if probe else 0, unit="files") as progress:
-        built = build(listing, info, probe_media=probe, workers=workers, advance=progress.advance)
-    built.manifest.write(out)
-    print(_built_text(built, listing.notes, out))
+    if (by is None) == (not lists):
+        raise typer.BadParameter("give either --from or --by.")
+    clips = Manifest.read(manifest)
+    if by is None:
+        result = split_from(clips, read_lists(lists or []), only_listed=only_listed)
+    else:
+        result = split_by(clips, by, _shares(ratio), seed=seed, names=names.split(",") if names else None)
+    result.manifest.write(out)
+    print(_split_json(result) if as_json else _split_text(result, out))
 
 
-def _built_text(built: Built, notes: list[str], out: Path) -> str:
-    from avfeat.manifest_rules import name_five
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(share) for share in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--ratio {text!r}: write shares with commas, e.g. 0.8,0.1,0.1.") from None
 
-    rows: list[tuple[object, ...]] = [
-        ("clips", len(built.manifest), ""),
-        ("missing", len(built.missing), name_five(built.missing)),
-        ("unreadable", len(built.unreadable), name_five(list(built.unreadable))),
-    ]
-    reasons = [f"  {clip_id}: {sentence}" for clip_id, sentence in list(built.unreadable.items())[:5]]
-    return "\n".join([f"{out} is {built.manifest.key}", align(rows), *reasons, *(f"note: {note}" for note in notes)])
+
+def _split_text(result: Resplit, out: Path) -> str:
+    heads = ("split", "listed", "found", "real", "fake")
+    lines = [(each.split, each.listed, each.found, each.real, each.fake) for each in result.counts]
+    notes = [f"note: {note}" for note in result.notes]
+    return "\n".join([f"{out} is {result.manifest.key}", align([heads, *lines]), *notes])
+
+
+def _split_json(result: Resplit) -> str:
+    from dataclasses import asdict
+
+    facts = {"manifest": result.manifest.key, "splits": [asdict(each) for each in result.counts], "notes": result.notes}
+    return json.dumps(facts, indent=2, ensure_ascii=False)
 
 
 def _report_text(report: Report) -> str:

@@ -29,6 +29,7 @@ ROWS = [
         [],
         None,
         "ann",
+        None,
         2.5,
         25.0,
         62,
@@ -38,7 +39,9 @@ ROWS = [
         True,
         16_000,
     ),
-    Row("fake/a", "fake/a.mp4", "test", 1, 0, 1, [(0.0, 0.5), (1.0, 2.0)], None, [(0.0, 0.5)], "swap", "bob"),
+    Row(
+        "fake/a", "fake/a.mp4", "test", 1, 0, 1, [(0.0, 0.5), (1.0, 2.0)], None, [(0.0, 0.5)], "swap", "bob", "real/b é"
+    ),
     Row("-x", "-x.mov"),
 ]
 
@@ -50,7 +53,7 @@ _count = st.none() | st.integers(0, 2**31 - 1)
 _flag = st.sampled_from([None, False, True])
 CELLS = {
     "path": st.text(alphabet="ab é=", min_size=1, max_size=4),
-    **dict.fromkeys(("split", "method", "speaker"), _text),
+    **dict.fromkeys(("split", "method", "speaker", "original"), _text),
     **dict.fromkeys(("label", "audio_label", "video_label"), _label),
     **dict.fromkeys(("segments", "audio_segments", "video_segments"), _segments),
     **dict.fromkeys(("duration_seconds", "fps"), st.none() | _seconds),
@@ -146,6 +149,16 @@ def test_clips_that_swap_their_cells_or_move_a_letter_give_another_digest() -> N
         manifest_of(a).digest,
     }
     assert len(digests) == 6
+
+
+def test_a_file_without_the_column_original_reads_with_nulls_and_the_same_digest(tmp_path: Path) -> None:
+    made = manifest_of(Row("a", "a.mp4", label=0), Row("b", "b.mp4", label=1))
+    made.write(tmp_path / "new.parquet")
+    old = pq.read_table(tmp_path / "new.parquet").drop_columns("original")
+    pq.write_table(old, tmp_path / "old.parquet")
+    back = Manifest.read(tmp_path / "old.parquet")
+    assert (back.digest, back.table.schema) == (made.digest, SCHEMA)
+    assert manifest_of(Row("a", "a.mp4", label=0), Row("b", "b.mp4", label=1, original="a")).digest != made.digest
 
 
 def plain_digest(rows: list[Row]) -> str:

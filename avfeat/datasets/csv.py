@@ -31,7 +31,7 @@ def read(path: Path) -> Listing:
     Raises:
         ManifestError: the file is missing, not such a CSV file, or has cells that cannot be read; names five lines.
     """
-    names, lines = _lines(path)
+    names, lines = _cells(path, ["path"])
     taken = [name for name in names if name in SCHEMA.names]
     clips = [line[names.index("path")] for line in lines]
     columns = {name: _column(path, name, [line[names.index(name)] for line in lines], clips) for name in taken}
@@ -43,7 +43,26 @@ def read(path: Path) -> Listing:
     return Listing(rows, [f"columns not used: {', '.join(ignored)}"] if ignored else [])
 
 
-def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
+def records(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """Return the lines of a UTF-8 CSV file as columns by name, blanks around names and cells taken off.
+
+    Raises:
+        ManifestError: the file is missing, not such a CSV file, or lacks a column of ``needed``.
+    """
+    names, lines = _cells(path, needed)
+    return [{name: cell.strip() for name, cell in zip(names, line, strict=True)} for line in lines]
+
+
+def label_of(text: str) -> int | None:
+    """Return the label that 0, 1, 0.0, 1.0, real or fake stands for, None for an empty text.
+
+    Raises:
+        KeyError: another word.
+    """
+    return _LABEL_WORDS[text.lower()] if text else None
+
+
+def _cells(path: Path, needed: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Return the names of the columns and the cells of all lines that are not empty."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -53,8 +72,11 @@ def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"{path} cannot be read as a CSV file in UTF-8: {error}.") from error
     names = [name.strip() for name in lines[0]] if lines else []
-    if "path" not in names:
-        raise ManifestError(f"{path} has no column named path; its first line is: {','.join(names) or '(empty)'}.")
+    lacking = [name for name in needed if name not in names]
+    if lacking:
+        raise ManifestError(
+            f"{path} has no column named {', '.join(lacking)}; its first line is: {','.join(names) or '(empty)'}."
+        )
     if len(set(names)) < len(names):
         raise ManifestError(f"{path} names a column twice: {', '.join(names)}.")
     if len(lines) == 1:
