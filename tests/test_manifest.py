@@ -39,9 +39,7 @@ ROWS = [
         True,
         16_000,
     ),
-    Row(
-        "fake/a", "fake/a.mp4", "test", 1, 0, 1, [(0.0, 0.5), (1.0, 2.0)], None, [(0.0, 0.5)], "swap", "bob", "real/b é"
-    ),
+    Row("fake/a", "fake/a.mp4", "test", 1, 0, 1, [(0.0, 0.5), (1.0, 2.0)], None, [(0.0, 0.5)], "swap", "bob"),
     Row("-x", "-x.mov"),
 ]
 
