@@ -100,8 +100,8 @@ A = Release(
     grain=2.0,
     room=0.002,
     silenced=True,
-    vocoder_hiss=0.05,
-    flicker=0.07,
+    vocoder_hiss=0.2,
+    flicker=0.06,
 )
 
 B = Release(
@@ -165,6 +165,6 @@ B = Release(
     grain=4.0,
     room=0.006,
     silenced=False,
-    vocoder_hiss=0.04,
+    vocoder_hiss=0.2,
     flicker=0.06,
 )

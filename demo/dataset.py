@@ -3,6 +3,10 @@
 ``sound``: another utterance, by a cloned voice, replaces what was said; the mouth stays. ``mouth``: the lips speak
 another utterance; the sound stays. ``both``: sound and lips speak another utterance, in step with each other. Half of
 the forgeries cover the whole clip, the others a second or two of it. All follows from the seed.
+
+Like those of real generators, forgeries carry traces: noise on a cloned voice, lips that tremble, sit a little aside
+and do not move the chin. Those are the same in both datasets. One is not: in dataset A every forgery, of the mouth
+alone too, begins with digital silence.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ SEED = 7
 LABELS = "labels.csv"
 METHODS = ("sound", "mouth", "both")
 
+_NOTE = "made.json"
 _SOURCES = ("cast.py", "dataset.py", "face.py", "portrait.py", "speech.py")
 _SOUND_FADE_SECONDS = 0.008
 _MOUTH_FADE_SECONDS = 0.06
@@ -187,8 +192,7 @@ def render(
         Whether anything had to be rendered.
     """
     plans = [clip for release in releases for clip in plan(release, seed)]
-    note, made_by = folder / "made.json", fingerprint(releases, seed)
-    if _is_whole(folder, note, made_by):
+    if is_rendered(folder, releases, seed):
         return False
     shutil.rmtree(folder, ignore_errors=True)
     for clip in plans:
@@ -205,8 +209,21 @@ def render(
     files = {
         str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*.*")) if path.is_file()
     }
-    note.write_text(json.dumps({"fingerprint": made_by, "files": files}, indent=1))
+    made = {"fingerprint": fingerprint(releases, seed), "files": files}
+    (folder / _NOTE).write_text(json.dumps(made, indent=1))
     return True
+
+
+def is_rendered(folder: Path, releases: Sequence[Release] = RELEASES, seed: int = SEED) -> bool:
+    """Return whether ``render`` with these arguments has ended, and every file still has the size that it had then."""
+    note = folder / _NOTE
+    if not note.is_file():
+        return False
+    made = json.loads(note.read_text())
+    files = {folder / name: size for name, size in made["files"].items()}
+    return made["fingerprint"] == fingerprint(releases, seed) and all(
+        path.is_file() and path.stat().st_size == size for path, size in files.items()
+    )
 
 
 def fingerprint(releases: Sequence[Release] = RELEASES, seed: int = SEED) -> str:
@@ -246,16 +263,6 @@ def write_labels(path: Path, plans: list[Plan]) -> None:
             flags = [int(part is not None) for part in parts]
             listed = [json.dumps([part] if part else []) for part in parts]
             lines.writerow([clip.path, clip.speaker.split, *flags, *listed, clip.method or "real", clip.speaker.name])
-
-
-def _is_whole(folder: Path, note: Path, made_by: str) -> bool:
-    if not note.is_file():
-        return False
-    made = json.loads(note.read_text())
-    files = {folder / name: size for name, size in made["files"].items()}
-    return made["fingerprint"] == made_by and all(
-        path.is_file() and path.stat().st_size == size for path, size in files.items()
-    )
 
 
 @lru_cache(maxsize=2)

@@ -32,15 +32,20 @@ def main(folder: Path, out: Path = OUT) -> str:
     Raises:
         AvfeatError: there is no clips.csv, or nothing can be extracted here.
     """
+    keys = set()
     for name, listing in _listings(folder):
         _say(f"{name}: probing the files that {listing} lists")
         manifest = _manifest(name, listing)
         manifest.write(out / f"{name}.parquet")
+        keys.add(manifest.key)
         _say(f"{name}: {len(manifest)} clips, extracting {' and '.join(FEATURES)}")
         began = time.monotonic()
         report = extract(manifest, listing.parent, FEATURES, out / "store")
         _say(f"{name}: {report.clips} clips in {time.monotonic() - began:.0f} s, the others were there already")
-    text = describe(status(out / "store"), reasons(out / "store"))
+    # The store may hold what an earlier run made of other listings.
+    rows = [row for row in status(out / "store") if row.manifest in keys and row.feature in FEATURES]
+    why = [each for each in reasons(out / "store") if each.manifest in keys and each.feature in FEATURES]
+    text = describe(rows, why)
     (out / "status.md").write_text(text)
     return text
 
