@@ -94,8 +94,7 @@ class Feature:
         index, frames = self._state
         row = index.position.get(clip_id)
         if row is None or index.failed[row]:
-            self._refuse([clip_id])
-        assert row is not None
+            raise self._refusal([clip_id])
         return frames.view(int(index.slots[row]), int(index.starts[row]), int(index.lengths[row]))
 
     def frames(
@@ -120,7 +119,7 @@ class Feature:
         rows = np.fromiter((position.get(clip_id, -1) for clip_id in clip_ids), np.int64, len(clip_ids))
         bad = (rows < 0) | (index.failed[rows] if len(index.failed) else True)
         if bad.any():
-            self._refuse([clip_ids[int(at)] for at in np.flatnonzero(bad)])
+            raise self._refusal([clip_ids[int(at)] for at in np.flatnonzero(bad)])
         lengths = index.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         target = self._target(out, int(offsets[-1]))
@@ -191,8 +190,8 @@ class Feature:
             )
         return out[:rows]
 
-    def _refuse(self, clip_ids: Sequence[str]) -> None:
-        """Raise for clips without rows; names five."""
+    def _refusal(self, clip_ids: Sequence[str]) -> StoreError:
+        """Return the error of clips without rows; names five."""
         index, _ = self._state
         lines = []
         for clip_id in clip_ids[:5]:
@@ -204,7 +203,7 @@ class Feature:
             else:
                 lines.append(f"{clip_id} is not a clip of {self.group.key}")
         more = f"; and {len(clip_ids) - 5} more" if len(clip_ids) > 5 else ""
-        raise StoreError(f"{self.name} has no rows for {'; '.join(lines)}{more}.")
+        return StoreError(f"{self.name} has no rows for {'; '.join(lines)}{more}.")
 
 
 def _read_rows(folder: Path, version: tuple[int, int, int], start: int, end: int) -> NDArray[Any]:

@@ -178,6 +178,7 @@ def measure(folder: Path, data: Data, rounds: int, clips: int) -> dict[str, dict
 
     Store and plain file are on disk when their writing ends (fsync); the others are in the page cache.
     """
+    write_store(folder / "warm-up", make_data(1, 16))  # zarr's imports and threads are not what is measured
     written = {name: _seconds(write, folder, data) for name, (write, _) in LAYOUTS.items() if write}
     readers = {name: reader(folder, data) for name, (_, reader) in LAYOUTS.items()}
     expected = np.concatenate(list(data.rows.values()))
