@@ -18,7 +18,6 @@ from avfeat.clip_facts import Count, Status, verdict
 from avfeat.clip_file import open_file
 from avfeat.clip_probe import Media, probe_file
 from avfeat.clip_sound import SoundLine
-from avfeat.containers import is_cut_off
 from avfeat.errors import NoPicturesError, NoSoundError, UnreadableError
 
 __all__ = ["Clip", "Decoded", "Media", "library_versions", "probe"]
@@ -192,10 +191,10 @@ class Clip:
                 else:
                     kept = None
                 yield block
-            whole_end = opened.whole_end()
+            whole_end, cut_off = opened.whole_end(), opened.is_cut_off()
         finally:
             opened.close()
-        self._cut_off = is_cut_off(self._path)
+        self._cut_off = cut_off
         if work.sound is not None:
             self._line, self._sound = work.sound.line, work.sound.count
         if work.pictures is not None:

@@ -79,7 +79,7 @@ class _Stream:
             count.jump = (expected, seconds)
             return None
         if count.end is not None and seconds - count.end > count.allowed:
-            count.hole_seconds += seconds - count.end
+            count.holes.append((count.end, seconds))
         count.decoded += 1
         count.corrupt += frame.is_corrupt
         if count.start is None:
@@ -110,7 +110,8 @@ class Pictures(_Stream):
             self.count.misplaced += 1
             return
         self._last = seconds
-        self.count.end = seconds + (frame.duration * self._tick if frame.duration > 0 else self._usual)
+        stays = frame.duration * self._tick
+        self.count.end = seconds + (stays if 0 < stays <= LONGEST_GAP else self._usual)
         run = self._slots.take(seconds, frame)
         if run is not None:
             yield self._upright(run[0]), run[1]

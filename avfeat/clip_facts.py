@@ -8,8 +8,15 @@ from typing import Literal
 
 Status = Literal["done", "truncated"]
 
+Span = tuple[Fraction, Fraction]
+"""From and to, in seconds on the timeline."""
+
 SHORTEST_LOSS = Fraction(1, 25)
 """Seconds: what is missing counts from one and a half frames of the 25 Hz timeline on."""
+
+
+SHORTEST_HOLE = Fraction(1, 2)
+"""Seconds: holes count from here on, and not by themselves, for uneven stamps and pauses make some too."""
 
 
 @dataclass
@@ -22,11 +29,11 @@ class Count:
     packets, discarded: read from the file; marked there as not to be shown, as an edit list does.
     decoded, corrupt: what the decoder gave; how many of those it marked as damaged.
     corrupt_packets: how many the container marked as damaged.
-    hole_seconds: in all, between the end of one frame and the stamp of the next.
+    holes: from the end of one frame to the stamp of the next, where that is more than a step and a half.
     misplaced: pictures whose stamp lies before one that was already shown; they are left out.
     failed, lost_seconds: packets that the decoder refused, and how long they would have been.
     start, end: seconds on the timeline.
-    jump: where the clock of the stream jumps so far that nothing after it can be placed, as (from, to) in seconds.
+    jump: where the clock of the stream jumps so far that nothing after it can be placed, from and to.
     """
 
     announced: int | None = None
@@ -37,18 +44,23 @@ class Count:
     decoded: int = 0
     corrupt: int = 0
     corrupt_packets: int = 0
-    hole_seconds: Fraction = field(default_factory=Fraction)
+    holes: list[Span] = field(default_factory=list)
     misplaced: int = 0
     failed: int = 0
     lost_seconds: Fraction = field(default_factory=Fraction)
     start: Fraction | None = None
     end: Fraction | None = None
-    jump: tuple[Fraction, Fraction] | None = None
+    jump: Span | None = None
 
     @property
     def damages(self) -> int:
         """How often the decoder or the container complained."""
         return self.failed + max(self.corrupt, self.corrupt_packets)
+
+    @property
+    def hole_seconds(self) -> Fraction:
+        """How long all holes are together."""
+        return sum((end - start for start, end in self.holes), Fraction(0))
 
     @property
     def allowed(self) -> Fraction:
@@ -79,8 +91,9 @@ def verdict(
 ) -> tuple[Status, str]:
     """Return the status of a clip and one sentence on all that is missing or damaged, empty if nothing is.
 
-    More than one picture short, or more than one packet of sound and 60 ms, is truncated. Damage that costs no more
-    than that leaves a clip done, with a sentence.
+    More than one picture short, or more than one packet of sound and 60 ms, is truncated; so is a hole of half a second
+    in its middle, if both streams have it or something is damaged. Damage that costs less leaves a clip done, with a
+    sentence.
 
     Args:
         pictures: None where they were not read.
@@ -113,15 +126,25 @@ def _lost_in_all(read: list[Count], whole_end: Fraction | None, cut_off: bool) -
     end = max((each.end for each in read if each.end is not None), default=Fraction(0))
     if whole_end is not None and whole_end - end > max(each.allowed for each in read):
         return [f"announces {_seconds(whole_end)} and ends after {_seconds(end)}"]
-    # Uneven stamps have holes too; but where every stream has some, or something is damaged, data are missing.
-    hole = min(each.hole_seconds for each in read) if len(read) > 1 else Fraction(0)
     if any(each.damages for each in read):
         hole = max(each.hole_seconds for each in read)
-    if hole > max(each.allowed for each in read):
+    else:
+        hole = _common(read[0].holes, read[-1].holes) if len(read) > 1 else Fraction(0)
+    if hole > SHORTEST_HOLE:
         return [f"lacks {_seconds(hole)} in its middle"]
     if cut_off and whole_end is None and all(each.announced_end is None for each in read):
         return [f"ends after {_seconds(end)} and does not say how long it was"]
     return []
+
+
+def _common(first: list[Span], second: list[Span]) -> Fraction:
+    """Return how long both streams have a hole at the same time."""
+    total, i, j = Fraction(0), 0, 0
+    while i < len(first) and j < len(second):
+        (start, end), (other_start, other_end) = first[i], second[j]
+        total += max(min(end, other_end) - max(start, other_start), Fraction(0))
+        i, j = (i + 1, j) if end < other_end else (i, j + 1)
+    return total
 
 
 def _lost_pictures(count: Count | None) -> list[str]:
@@ -159,7 +182,7 @@ def _sound_holes(count: Count | None) -> list[str]:
     return [f"has no sound for {_seconds(count.hole_seconds)} in its middle"]
 
 
-def _jump(what: str, jump: tuple[Fraction, Fraction]) -> str:
+def _jump(what: str, jump: Span) -> str:
     return f"the clock of its {what} jumps from {_seconds(jump[0])} to {_seconds(jump[1])}, nothing later can be placed"
 
 

@@ -108,6 +108,10 @@ class Opened:
             return None
         return Fraction(self.container.duration, 1_000_000) - self.zero
 
+    def is_cut_off(self) -> bool:
+        """Whether the file is shorter than it says itself."""
+        return is_cut_off(self.file)
+
     def check_disk(self) -> None:
         """Raise if the disk, and not the file's content, was what ended the reading.
 
@@ -140,9 +144,11 @@ def open_file(path: Path, name: str) -> Opened:
         file.seek(0)
         opened = _opened(file, name)
         if opened.video is None and opened.audio is None:
-            kinds: list[str] = [stream.type for stream in opened.container.streams]
+            cut, kinds = opened.is_cut_off(), sorted({stream.type for stream in opened.container.streams})
             opened.container.close()
-            raise UnreadableError(f"{name} {_nothing_in_it(path, kinds)}.")
+            found = ", ".join(kinds) or "no streams"
+            clause = f"has no pictures and no sound that can be decoded; in it are: {found}"
+            raise UnreadableError(f"{name} {what_it_is(path) if cut else clause}.")
         return opened
     except (av.error.FFmpegError, ValueError, RuntimeError, OSError) as error:
         file.close()
@@ -181,12 +187,6 @@ def _opened(file: _OneFile, name: str) -> Opened:
     )
     video, audio = best_video(container.streams.video), best_audio(container.streams.audio)
     return Opened(name, container, video, audio, time_zero(container), file)
-
-
-def _nothing_in_it(path: Path, kinds: list[str]) -> str:
-    if is_cut_off(path):
-        return what_it_is(path)
-    return f"has no pictures and no sound that can be decoded; in it are: {', '.join(kinds) or 'no streams'}"
 
 
 def best_video(streams: Sequence[VideoStream]) -> VideoStream | None:

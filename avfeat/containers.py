@@ -6,7 +6,7 @@ import codecs
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 FORMATS = (
     "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "av1", "avi", "caf", "dv", "eac3", "flac", "flv", "gxf", "h263",
@@ -17,6 +17,17 @@ FORMATS = (
 and scripts, which name other files and addresses; pictures; text; devices."""
 
 HEAD_BYTES = 4096
+
+
+class Readable(Protocol):
+    """What is needed of an open file."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes."""
+
+    def seek(self, offset: int, whence: int = ..., /) -> int:
+        """Go to a position and return it."""
+
 
 _PICTURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -106,7 +117,7 @@ def _is_text(head: bytes) -> bool:
     return all(letter.isprintable() or letter in "\t\r\n\f" for letter in text)
 
 
-def _mp4(file: BinaryIO, size: int) -> str:
+def _mp4(file: Readable, size: int) -> str:
     ends = dict(_mp4_boxes(file, size))
     if b"moov" not in ends:
         return (
@@ -118,7 +129,7 @@ def _mp4(file: BinaryIO, size: int) -> str:
     return "is an MP4 file whose index (moov) is damaged, or lists no pictures and no sound"
 
 
-def _mp4_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+def _mp4_boxes(file: Readable, size: int) -> Iterator[tuple[bytes, int]]:
     """Yield kind and end of each box at the top of an MP4 or QuickTime file (ISO/IEC 14496-12 §4.2)."""
     position = 0
     while position + 8 <= size:
@@ -135,13 +146,13 @@ def _mp4_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
         position += length
 
 
-def is_cut_off(path: Path) -> bool:
-    """Whether the file is shorter than it says itself: MP4 and QuickTime, Matroska and WebM, AVI and WAV can tell."""
-    with path.open("rb") as file:
-        head = file.read(64)
-        size = file.seek(0, os.SEEK_END)
-        if head[4:8] in _MP4_BOXES:
-            return any(end > size for _, end in _mp4_boxes(file, size))
+def is_cut_off(file: Readable) -> bool:
+    """Whether a file is shorter than it says itself: MP4 and QuickTime, Matroska and WebM, AVI and WAV can tell."""
+    file.seek(0)
+    head = file.read(64)
+    size = file.seek(0, os.SEEK_END)
+    if head[4:8] in _MP4_BOXES:
+        return any(end > size for _, end in _mp4_boxes(file, size))
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return _segment_end(head) > size
     if head[:4] == b"RIFF":

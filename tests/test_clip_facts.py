@@ -83,16 +83,19 @@ def test_a_file_that_only_says_its_own_length_is_measured_by_its_longest_stream(
     )
 
 
-def test_a_hole_in_one_stream_is_a_pause_and_a_hole_in_both_is_a_loss() -> None:
-    paused = sound(hole_seconds=Fraction(1))
+def test_a_hole_in_one_stream_is_a_pause_and_one_in_both_at_once_is_a_loss() -> None:
+    hole = [(Fraction(1), Fraction(2))]
+    later = [(Fraction(1, 2), Fraction(1)), (Fraction(3, 2), Fraction(5, 2))]
+    paused = sound(holes=hole)
     assert verdict(pictures(), paused, None, False) == ("done", "has no sound for 1.00 s in its middle.")
-    assert verdict(pictures(hole_seconds=Fraction(2)), paused, None, False) == (
+    assert verdict(pictures(holes=later), paused, None, False)[0] == "done"
+    assert verdict(pictures(holes=[(Fraction(0), Fraction(9, 5))]), paused, None, False) == (
         "truncated",
-        "lacks 1.00 s in its middle: the rest is not in the file.",
+        "lacks 0.80 s in its middle: the rest is not in the file.",
     )
-    assert verdict(pictures(hole_seconds=Fraction(2), corrupt_packets=1), sound(), None, False) == (
+    assert verdict(pictures(holes=later, corrupt_packets=1), sound(), None, False) == (
         "truncated",
-        "lacks 2.00 s in its middle: its data are damaged.",
+        "lacks 1.50 s in its middle: its data are damaged.",
     )
 
 

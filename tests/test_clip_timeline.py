@@ -110,6 +110,14 @@ def test_sound_that_starts_late_is_preceded_by_zeros(suffix: str, codec: str, tm
     assert facts.sound_start_seconds == pytest.approx(0.3, abs=0.025)
 
 
+def test_time_zero_is_the_files_own_also_where_nothing_starts_at_it(tmp_path: Path) -> None:
+    stamps = rising(Fraction(25), 3, start=Fraction(1, 5))
+    write_clip(tmp_path / "a.mkv", stamps, [(Fraction(3, 10), SOUND[0][1])], audio_codec="flac")
+    with Clip(tmp_path / "a.mkv", "a") as clip:
+        assert numbers_of(list(clip.blocks())) == [0] * 5 + list(range(75))
+        assert clicks_of(clip.sound()) == [16_000 * (click + Fraction(3, 10)) for click in CLICKS]
+
+
 @pytest.mark.parametrize(("rate", "cut"), [("25", "1.32"), ("30", "1.3"), ("25", "1.3")])
 def test_a_cut_without_reencoding_hides_what_lies_before_its_edit_list(rate: str, cut: str, tmp_path: Path) -> None:
     # One key picture only: the cut must keep everything from the start and hide it.
@@ -161,6 +169,14 @@ def test_a_hole_in_the_sound_is_zeros_and_what_is_there_twice_is_cut(tmp_path: P
     assert clicks_of(sound) == [8_000, 32_000, 44_000]
     assert not sound[16_100:23_900].any()
     assert len(sound) == 52_000
+
+
+@pytest.mark.parametrize("lost", [Fraction(6, 100), Fraction(1, 4)])
+def test_lost_packets_of_sound_do_not_draw_later_sound_forward(lost: Fraction, tmp_path: Path) -> None:
+    sounds = [(Fraction(0), clicks([HALF], Fraction(1))), (1 + lost, clicks([HALF], Fraction(1)))]
+    write_clip(tmp_path / "a.mkv", (), sounds, audio_codec="pcm_s16le")
+    with Clip(tmp_path / "a.mkv", "a") as clip:
+        assert clicks_of(clip.sound()) == [8_000, 24_000 + 16_000 * lost]
 
 
 def test_stamps_that_jitter_by_less_than_a_frame_leave_the_sound_whole(tmp_path: Path) -> None:
