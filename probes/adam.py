@@ -10,20 +10,24 @@ Probes that are fitted together see the clips in one order, that of the first se
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from probes.cores import pieces, spread
 from probes.featureset import FeatureSet
 from probes.objective import add_gradient, balanced_weights, frame_scores
-from probes.pooling import pool_columns
-from probes.products import threads_for
+from probes.pooling import Pooling, pool_columns
 from probes.solving import Problem, Progress, Tracker
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+
+FEW = 8
+"""Probes that one core steps in little more time than one probe."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,15 @@ class Adam:
         torch.sqrt(self.square, out=self.root).div_(correction).add_(EPSILON)
         self.theta.addcdiv_(self.mean, self.root, value=-self.learning_rate / (1 - BETAS[0] ** self.steps))
 
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these probes only."""
-        self.theta, self.mean, self.square = self.theta[rows], self.mean[rows], self.square[rows]
+    def part(self, probes: slice) -> Adam:
+        """Return the state of some of the probes, which shares its memory with this one."""
+        part = Adam(self.theta[probes], self.learning_rate)
+        part.mean, part.square, part.steps = self.mean[probes], self.square[probes], self.steps
+        return part
+
+    def keep(self, probes: Tensor) -> None:
+        """Go on with these probes only, bool [probes]."""
+        self.theta, self.mean, self.square = self.theta[probes], self.mean[probes], self.square[probes]
         self.root = torch.empty_like(self.theta)
 
 
@@ -88,26 +98,44 @@ class Shuffle:
 
 
 def epoch(data: FeatureSet, order: list[int], adam: Adam, problem: Problem, clip_weights: Tensor) -> None:
-    """Take one step for each clip of ``order``; ``clip_weights`` [clips] multiply the clips' losses."""
-    columns, pools, theta = data.columns, problem.pools, adam.theta
-    decay = problem.weight_decay[:, None] if problem.weight_decay.any() else None
+    """Take one step for each clip of ``order``; ``clip_weights`` [clips] multiply the clips' losses.
+
+    Many probes are shared out to the cores, each of which walks through all clips with its own.
+    """
+    count = len(adam.theta)
+    runs = max(1, min(pieces(data.device), count // FEW))
+    edges = [count * run // runs for run in range(runs + 1)]
+
+    def work(probes: slice) -> None:
+        _walk(data, order, adam.part(probes), problem.pools[probes], problem.weight_decay[probes], clip_weights)
+
+    spread(work, [slice(*edge) for edge in pairwise(edges)])
+    adam.steps += len(order)
+
+
+def _walk(
+    data: FeatureSet,
+    order: list[int],
+    adam: Adam,
+    pools: Sequence[Pooling],
+    weight_decay: Tensor,
+    clip_weights: Tensor,
+) -> None:
+    columns, theta = data.columns, adam.theta
+    decay = weight_decay[:, None] if weight_decay.any() else None
     gradient = torch.empty_like(theta)
     # One clip's numbers as ready tensors: a step is some 25 small operations, and each conversion would be one more.
-    labels, doubled, lengths = (
-        data.labels.float().unbind(),
-        (2 * clip_weights).unbind(),
-        data.offsets.diff()[:, None].unbind(),
-    )
-    with threads_for(len(data.frames) // len(data) * theta.numel()):
-        for clip, rows, norms in data.clips(order):
-            scores, shares = pool_columns(frame_scores(rows, norms, columns, theta)[None], lengths[clip], pools)
-            slope = torch.sigmoid(scores + scores).sub_(labels[clip]).mul_(doubled[clip])
-            gradient.zero_()
-            gradient[:, -1] = slope[0]
-            add_gradient(rows, norms, columns, shares[0] * slope, gradient)
-            if decay is not None:
-                gradient[:, :-1].addcmul_(theta[:, :-1], decay)
-            adam.step(gradient)
+    labels, doubled = data.labels.float().unbind(), (2 * clip_weights).unbind()
+    lengths = data.offsets.diff()[:, None].unbind()
+    for clip, rows, norms in data.clips(order):
+        scores, shares = pool_columns(frame_scores(rows, norms, columns, theta)[None], lengths[clip], pools)
+        slope = torch.sigmoid(scores + scores).sub_(labels[clip]).mul_(doubled[clip])
+        gradient.zero_()
+        gradient[:, -1] = slope[0]
+        add_gradient(rows, norms, columns, shares[0] * slope, gradient)
+        if decay is not None:
+            gradient[:, :-1].addcmul_(theta[:, :-1], decay)
+        adam.step(gradient)
 
 
 def solve(problem: Problem, settings: AdamSettings, tell: Callable[[Progress], None]) -> Tracker:

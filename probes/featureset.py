@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from probes.ragged import Span, cut
 UNKNOWN = -1
 """The label of a clip of which nobody says whether it is real (0) or fake (1)."""
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 """Float32 bytes of one block on a processor: small enough to be still in its cache when it is read a second time."""
 
 
@@ -137,13 +137,20 @@ class FeatureSet:
         size = BLOCK_BYTES * (32 if self.frames.is_cuda else 1)
         return cut(self.offsets, max(64, size // (4 * self.width)))
 
-    def blocks(self) -> Iterator[tuple[Span, Tensor, Tensor]]:
-        """Yield each span with its rows in float32 [rows, width] and their inverse norms [rows, features].
+    def runs(self, count: int) -> list[list[Span]]:
+        """Return the spans as at most ``count`` runs of about equally many rows."""
+        ends = torch.tensor([span.stop for span in self.spans])
+        cuts = torch.searchsorted(ends, torch.arange(1, count) * int(ends[-1]) / count).tolist()
+        edges = sorted({0, *cuts, len(self.spans)})
+        return [self.spans[start:stop] for start, stop in pairwise(edges)]
+
+    def blocks(self, spans: Sequence[Span]) -> Iterator[tuple[Span, Tensor, Tensor]]:
+        """Yield each of ``spans`` with its rows in float32 [rows, width] and their inverse norms [rows, features].
 
         The rows share one buffer: use them before the next step.
         """
-        to_float = self._converter(max(span.rows for span in self.spans))
-        for span in self.spans:
+        to_float = self._converter(max(span.rows for span in spans))
+        for span in spans:
             rows = slice(span.start, span.stop)
             yield span, to_float(self.frames[rows]), self.inverse_norms[rows]
 

@@ -12,26 +12,25 @@ Parameters of all probes are one matrix θ [probes, width + 1]: weights, then th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from probes import products
+from probes.cores import pieces, spread
 from probes.featureset import FeatureSet
 from probes.pooling import Pooling, pool_columns
 from probes.ragged import Span
+
+T = TypeVar("T")
 
 
 def clip_losses(scores: Tensor, labels: Tensor) -> Tensor:
     """Return the loss of each score [clips, probes] for labels [clips], 0 real and 1 fake."""
     return softplus(2 * scores) - 2 * scores * labels[:, None]
-
-
-def slopes(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the derivative of ``clip_losses`` by the scores."""
-    return 2 * (torch.sigmoid(2 * scores) - labels[:, None])
 
 
 def frame_scores(rows: Tensor, inverse_norms: Tensor, columns: Sequence[slice], theta: Tensor) -> Tensor:
@@ -64,39 +63,53 @@ def evaluate(
         clip_weights: float32 [clips]; 1/clips each gives the mean.
         gradient: float32 [probes, width + 1], overwritten with the derivative when given.
     """
-    labels = data.labels.to(torch.float32)
-    loss = torch.zeros(len(theta), dtype=torch.float64, device=data.device)
+    labels, doubled = data.labels.float()[:, None], 2 * clip_weights[:, None]
+    scores = theta.new_empty(len(data), len(theta))
+
+    def work(spans: Sequence[Span]) -> Tensor:
+        own = torch.zeros_like(theta)
+        for span, rows, norms in data.blocks(spans):
+            clips = slice(span.first, span.last)
+            z = frame_scores(rows, norms, data.columns, theta)
+            scores[clips], shares = pool_columns(span.lay_out(z), span.lengths, pools)
+            if gradient is not None:
+                slope = _slopes(scores[clips], labels[clips], doubled[clips])
+                add_gradient(rows, norms, data.columns, span.gather(shares * slope[:, None]), own)
+        return own
+
+    parts = _share_out(data, work)
     if gradient is not None:
-        gradient.zero_()
-    for span, rows, norms, z in _scored(data, theta):
-        own_labels, own_weights = labels[span.first : span.last], clip_weights[span.first : span.last, None]
-        scores, shares = pool_columns(span.lay_out(_padded(z)), span.lengths, pools)
-        loss += (clip_losses(scores, own_labels) * own_weights).sum(0)
-        if gradient is not None:
-            slope = slopes(scores, own_labels) * own_weights
-            gradient[:, -1] += slope.sum(0)
-            add_gradient(rows, norms, data.columns, span.gather(shares * slope[:, None]), gradient)
-    return loss
+        torch.sum(torch.stack(parts), dim=0, out=gradient)
+        gradient[:, -1] = _slopes(scores, labels, doubled).sum(0)
+    return (clip_losses(scores, data.labels) * clip_weights[:, None]).sum(0, dtype=torch.float64)
 
 
 def clip_scores(data: FeatureSet, theta: Tensor, pools: Sequence[Pooling]) -> Tensor:
     """Return s [clips, probes]."""
     scores = theta.new_empty(len(data), len(theta))
-    for span, _, _, z in _scored(data, theta):
-        scores[span.first : span.last] = pool_columns(span.lay_out(_padded(z)), span.lengths, pools)[0]
+
+    def work(spans: Sequence[Span]) -> None:
+        for span, rows, norms in data.blocks(spans):
+            z = frame_scores(rows, norms, data.columns, theta)
+            scores[span.first : span.last] = pool_columns(span.lay_out(z), span.lengths, pools)[0]
+
+    _share_out(data, work)
     return scores
 
 
 def all_frame_scores(data: FeatureSet, theta: Tensor) -> Tensor:
     """Return z [rows, probes] of all frames."""
-    return torch.cat([z for _, _, _, z in _scored(data, theta)])
+    return torch.cat([frame_scores(rows, norms, data.columns, theta) for _, rows, norms in data.blocks(data.spans)])
 
 
-def _scored(data: FeatureSet, theta: Tensor) -> Iterator[tuple[Span, Tensor, Tensor, Tensor]]:
-    """Yield each block with z [rows, probes] of its rows."""
-    with products.threads_for(data.spans[0].rows * theta.numel()):
-        for span, rows, norms in data.blocks():
-            yield span, rows, norms, frame_scores(rows, norms, data.columns, theta)
+def _slopes(scores: Tensor, labels: Tensor, doubled: Tensor) -> Tensor:
+    """dloss/ds times the clips' weights, all [clips, …]; ``doubled`` is twice the weights."""
+    return torch.sigmoid(scores + scores).sub_(labels).mul_(doubled)
+
+
+def _share_out(data: FeatureSet, work: Callable[[Sequence[Span]], T]) -> list[T]:
+    """Give each core a run of blocks and return the results in the order of the blocks."""
+    return spread(work, data.runs(pieces(data.device)))
 
 
 def balanced_weights(labels: Tensor, class_weight: str) -> Tensor:
@@ -105,8 +118,3 @@ def balanced_weights(labels: Tensor, class_weight: str) -> Tensor:
         return torch.full(labels.shape, 1 / len(labels), dtype=torch.float32, device=labels.device)
     counts = torch.bincount(labels, minlength=2)
     return (0.5 / counts.to(torch.float32))[labels]
-
-
-def _padded(scores: Tensor) -> Tensor:
-    """Scores with one more row that holds what padding is: -inf."""
-    return torch.cat([scores, scores.new_full((1, scores.shape[1]), -torch.inf)])

@@ -33,9 +33,10 @@ class Span:
         """Frames of all clips together."""
         return self.stop - self.start
 
-    def lay_out(self, padded_scores: Tensor) -> Tensor:
-        """Return [clips, longest, probes] of scores [rows + 1, probes], whose last row is what padding shall hold."""
-        return padded_scores.index_select(0, self.grid).view(len(self.lengths), -1, padded_scores.shape[1])
+    def lay_out(self, scores: Tensor) -> Tensor:
+        """Return [clips, longest, probes] of scores [rows, probes]; padding is -inf."""
+        padded = torch.cat([scores, scores.new_full((1, scores.shape[1]), -torch.inf)])
+        return padded.index_select(0, self.grid).view(len(self.lengths), -1, scores.shape[1])
 
     def gather(self, grid: Tensor) -> Tensor:
         """Return [rows, probes] of a grid [clips, longest, probes]: the inverse of ``lay_out``."""

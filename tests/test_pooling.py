@@ -33,10 +33,6 @@ def ragged(lengths, probes=3, seed=0):
     return rows, torch.tensor([0, *np.cumsum(lengths)])
 
 
-def padded(rows):
-    return torch.cat([rows, rows.new_full((1, rows.shape[1]), -torch.inf)])
-
-
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=25, deadline=None)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12))
@@ -48,7 +44,7 @@ def test_pooling_a_ragged_set_equals_pooling_each_clip_alone(name, lengths):
     )
     (slopes,) = torch.autograd.grad(plain.sum(), rows)
     (span,) = cut(offsets, 1000)
-    scores, shares = Pooling.parse(name).pool(span.lay_out(padded(rows.detach())), span.lengths)
+    scores, shares = Pooling.parse(name).pool(span.lay_out(rows.detach()), span.lengths)
     torch.testing.assert_close(scores, plain.detach())
     torch.testing.assert_close(span.gather(shares), slopes)
 
@@ -57,7 +53,7 @@ def test_pooling_a_ragged_set_equals_pooling_each_clip_alone(name, lengths):
 def test_shares_of_a_clip_sum_to_one_and_padding_has_none(name):
     rows, offsets = ragged([1, 7, 3])
     (span,) = cut(offsets, 1000)
-    _, shares = Pooling.parse(name).pool(span.lay_out(padded(rows)), span.lengths)
+    _, shares = Pooling.parse(name).pool(span.lay_out(rows), span.lengths)
     torch.testing.assert_close(shares.sum(1), torch.ones(3, 3, dtype=torch.float64))
     assert not shares[0, 1:].any() and not shares[2, 3:].any()
 
@@ -72,7 +68,7 @@ def test_log_sum_exp_holds_for_scores_that_would_overflow():
 def test_each_column_has_its_own_pooling():
     rows, offsets = ragged([4, 2], probes=3)
     (span,) = cut(offsets, 100)
-    grid = span.lay_out(padded(rows))
+    grid = span.lay_out(rows)
     pools = (Pooling("max"), Pooling("mean"), Pooling("max"))
     scores, shares = pool_columns(grid, span.lengths, pools)
     for k, pool in enumerate(pools):
@@ -103,4 +99,4 @@ def test_spans_cover_every_row_once_and_keep_to_their_size(lengths, rows):
         assert alone or span.rows <= rows
         assert alone or len(span.grid) <= PADDED_LIMIT * rows
         values = torch.arange(span.rows, dtype=torch.float64)[:, None]
-        assert torch.equal(span.gather(span.lay_out(padded(values))), values)
+        assert torch.equal(span.gather(span.lay_out(values)), values)
