@@ -7,11 +7,13 @@ its front-end, as in the reference. ``@k`` is block k's own output, without the 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from avfeat.encoders.avhubert.published import CARDS, PUBLISHED, TRIMMED, Published
 from avfeat.encoders.base import Encoder, Request
 from avfeat.encoders.settings import Setting, chosen
 
-__all__ = ["CARDS", "SETTINGS", "build", "missing", "published"]
+__all__ = ["CARDS", "SETTINGS", "build", "check", "fetch", "missing", "where"]
 
 SETTINGS = {
     name: {
@@ -25,15 +27,43 @@ SETTINGS = {
 }
 
 
-def published(name: str) -> Published:
+def _published(name: str) -> Published:
     """Return the published file behind an encoder of this family."""
     return PUBLISHED[name.removesuffix(TRIMMED)]
 
 
 def missing(name: str) -> str:
     """Return what this machine lacks to run the encoder, one sentence, or ``""``."""
-    file = published(name)
+    file = _published(name)
     return "" if file.converted.is_file() or file.official.is_file() else file.how_to_get
+
+
+def where(name: str) -> Path:
+    """Return where the encoder's weights are on this machine, or where the official file belongs."""
+    file = _published(name)
+    return file.converted if file.converted.is_file() else file.official
+
+
+def fetch(name: str) -> Path:
+    """Return the encoder's tensors on this machine, fetched and converted first where need be.
+
+    Raises:
+        WeightsError: they cannot be fetched; says which file to put where.
+    """
+    from avfeat.encoders.avhubert.files import get
+
+    return get(_published(name))
+
+
+def check(name: str) -> list[str]:
+    """Return a sentence for each of the encoder's files here, hashed anew.
+
+    Raises:
+        WeightsError: one is not what it should be.
+    """
+    from avfeat.encoders.avhubert import files
+
+    return files.check(_published(name))
 
 
 def build(request: Request) -> Encoder:
@@ -48,7 +78,7 @@ def build(request: Request) -> Encoder:
     from avfeat.encoders.avhubert.state import model_of
 
     settings = chosen(request.encoder, request.settings, SETTINGS[request.encoder])
-    weights = find_weights(published(request.encoder), request.weights, request.seed)
+    weights = find_weights(_published(request.encoder), request.weights, request.seed)
     return AvHubertEncoder(
         CARDS[request.encoder],
         request.wanted,

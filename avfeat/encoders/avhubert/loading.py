@@ -123,6 +123,8 @@ def convert(path: Path, target: Path, published: Published | None) -> Weights:
     Raises:
         WeightsError: the file is not what it should be, or ``target`` cannot be written.
     """
+    if target.suffix != ".safetensors":
+        raise WeightsError(f"{target} has to end in .safetensors: that is what it will be.")
     weights = read_official(path, None if published is None else published.architecture)
     if published is not None and published.file.sha256 not in ("", weights.origin["sha256"]):
         raise WeightsError(
@@ -154,8 +156,12 @@ def convert(path: Path, target: Path, published: Published | None) -> Weights:
     return weights
 
 
-def read_converted(path: Path) -> Weights:
+def read_converted(path: Path, *, anew: bool = False) -> Weights:
     """Return the encoder that ``convert`` wrote to ``path``.
+
+    Args:
+        path: the safetensors file.
+        anew: hash it again even when its size and time are those of the last time.
 
     Raises:
         WeightsError: the JSON beside it is missing or of another make, or the tensors are not those it was written for.
@@ -172,7 +178,7 @@ def read_converted(path: Path) -> Weights:
             f"{path} comes with {beside.name}, which cannot be read ({type(error).__name__}: {error}): convert the "
             "official file again with avfeat weights convert FILE."
         ) from error
-    found = recorded_sha256(path)
+    found = sha256_of(path) if anew else recorded_sha256(path)
     if found != wanted:
         raise WeightsError(f"{path} has changed: its sha256 is {found}, {beside.name} says {wanted}. Convert it again.")
     tensors = read_tensors(path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avfeat.encoders.base import Card, Output, WeightFile
+from avfeat.errors import WeightsError
 from avfeat.timeline import RATE_HZ
 from avfeat.views import MOUTH, SOUND
 from avfeat.weights import cache_dir
@@ -108,7 +109,8 @@ CITATION = (
     "ICLR 2022"
 )
 
-_GFLOP = {BASE.width: 65.0, LARGE.width: 65.0}
+_GFLOP = {BASE.width: 20.6, LARGE.width: 32.1}
+"""Of stream ``av`` for a second of a ten second clip, two operations for each multiplication, counted by torch."""
 
 
 def _card(published: Published, trimmed: bool) -> Card:
@@ -136,3 +138,16 @@ def _card(published: Published, trimmed: bool) -> Card:
 
 
 CARDS = {card.name: card for each in PUBLISHED.values() for card in (_card(each, False), _card(each, True))}
+
+
+def find(encoder: str, file_name: str) -> Published | None:
+    """Return the published file that the user names as an encoder, or else by the file's name; None for neither.
+
+    Raises:
+        WeightsError: there is no AV-HuBERT encoder of that name.
+    """
+    if not encoder:
+        return next((each for each in PUBLISHED.values() if each.file.name == file_name), None)
+    if encoder.removesuffix(TRIMMED) not in PUBLISHED:
+        raise WeightsError(f"{encoder} is no AV-HuBERT encoder; there are: {', '.join(PUBLISHED)}.")
+    return PUBLISHED[encoder.removesuffix(TRIMMED)]
