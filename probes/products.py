@@ -16,7 +16,7 @@ MANY = 16
 def forward(rows: Tensor, weights: Tensor) -> Tensor:
     """Return rows [n, width] · weightsᵀ [probes, width] as [n, probes]."""
     if len(weights) == 1:
-        return torch.mv(rows, weights[0])[:, None]
+        return rows.mv(weights[0])[:, None]
     return rows @ (weights.T.contiguous() if len(weights) >= MANY else weights.T)
 
 
