@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from avfeat.clip import Clip
+from avfeat.crops import grey
 from avfeat.encoders.avhubert import encoder as encoder_room
 from avfeat.encoders.avhubert.encoder import AvHubertEncoder
 from avfeat.encoders.avhubert.initial import random_tensors
 from avfeat.encoders.avhubert.loading import read_official
 from avfeat.encoders.avhubert.preprocess import central, normalised, silent_frames
 from avfeat.encoders.avhubert.published import CARDS, Architecture
+from avfeat.encoders.avhubert.reencode import reencoded
 from avfeat.encoders.avhubert.state import model_of
 from avfeat.encoders.base import Card, FeatureName, Output, Rows
 from avfeat.errors import ClipError, EncoderError, LengthError, TooShortError
@@ -28,7 +31,13 @@ TINY = Architecture(width=64, layers=2, ffn=128, heads=4, resnet_width=8)
 FOLDERS = [HERE / "avhubert", *more_folders("end_to_end_io.safetensors")]
 
 
-def tiny(name: str, trimmed: bool = False, short_stream: str = "error", official: Path | None = None) -> Any:
+def tiny(
+    name: str,
+    trimmed: bool = False,
+    short_stream: str = "error",
+    official: Path | None = None,
+    mouth_reencode: str = "false",
+) -> Any:
     """Return an encoder of 64 numbers a row, with its card, for features ``name.a``, ``name.v`` and ``name.av``."""
     weights = random_tensors(TINY, 1) if official is None else read_official(official, TINY).tensors
     full = CARDS["avhubert-base-trimmed" if trimmed else "avhubert-base"]
@@ -38,7 +47,7 @@ def tiny(name: str, trimmed: bool = False, short_stream: str = "error", official
         card,
         tuple(FeatureName(name, stream) for stream in ("a", "v", "av")),
         model_of(weights, TINY),
-        {"short_stream": short_stream},
+        {"short_stream": short_stream, "mouth_reencode": mouth_reencode},
         {},
         trimmed=trimmed,
     )
@@ -193,6 +202,24 @@ def test_no_picture_or_no_sample_is_too_short(net: AvHubertEncoder) -> None:
         encode(net, None, sound, "a")
     with pytest.raises(TooShortError, match="no picture"):
         encode(net, mouths, None, "v")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
+def test_the_references_mouth_video_is_read_to_the_level_and_written_with_as_much_loss(folder: Path) -> None:
+    io = load_file(folder / "roi_io.safetensors")
+    read = io["gray_decoded"].astype(int)
+    with Clip(folder / "roi.mp4", "roi", sound=False) as video:
+        assert np.abs(np.concatenate([grey(block) for block in video.blocks()]).astype(int) - read).max() <= 1
+    written = grey(np.ascontiguousarray(io["rois_bgr"][..., ::-1]))
+    theirs, ours = (np.abs(found.astype(int) - written).mean() for found in (read, reencoded(written)))
+    assert ours == pytest.approx(theirs, rel=0.2)
+
+
+def test_mouths_go_through_a_lossy_video_when_asked(net: AvHubertEncoder) -> None:
+    mouths, _ = clip(5)
+    rows = encode(tiny("tiny", mouth_reencode="true"), mouths, None, "v")["v"]
+    assert np.abs(rows - encode(net, reencoded(mouths), None, "v")["v"]).max() < 1e-6
+    assert not np.array_equal(rows, encode(net, mouths, None, "v")["v"])
 
 
 def test_the_card_says_what_each_stream_reads() -> None:

@@ -22,6 +22,11 @@ SETTINGS = {
             ("error", "trim"),
             "av, when sound and pictures differ by more than one step: fail, or cut the longer one",
         ),
+        "mouth_reencode": Setting(
+            "false",
+            ("false", "true"),
+            "true: write the mouths as lossy video and read them back, as the reference does, before anything else",
+        ),
     }
     for name in CARDS
 }
@@ -77,7 +82,8 @@ def build(request: Request) -> Encoder:
     from avfeat.encoders.avhubert.loading import find_weights
     from avfeat.encoders.avhubert.state import model_of
 
-    settings = chosen(request.encoder, request.settings, SETTINGS[request.encoder])
+    given = {key: str(value).lower() if isinstance(value, bool) else value for key, value in request.settings.items()}
+    settings = chosen(request.encoder, given, SETTINGS[request.encoder])
     weights = find_weights(_published(request.encoder), request.weights, request.seed)
     return AvHubertEncoder(
         CARDS[request.encoder],

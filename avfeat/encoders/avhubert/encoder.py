@@ -15,6 +15,7 @@ from avfeat.device import prepare_device
 from avfeat.encoders import filterbank
 from avfeat.encoders.avhubert.model import AvHubert
 from avfeat.encoders.avhubert.preprocess import central, normalised, silent_frames
+from avfeat.encoders.avhubert.reencode import reencoded
 from avfeat.encoders.base import Card, ClipEncoder, FeatureName, Rows
 from avfeat.encoders.blocks import STEM_REACH
 from avfeat.errors import ClipError, LengthError, TooShortError
@@ -71,6 +72,8 @@ class AvHubertEncoder(ClipEncoder):
         """
         streams = {name.stream for name in wanted}
         sound, mouths = views.sound, views.pictures.get(MOUTH)
+        if mouths is not None and len(mouths) and self._settings["mouth_reencode"] == "true":
+            mouths = reencoded(mouths)
         if self._trimmed:
             assert sound is not None
             skipped = silent_frames(sound)

@@ -53,7 +53,7 @@ _RULES = tuple(
 
 
 def random_tensors(architecture: Architecture, seed: int) -> dict[str, Tensor]:
-    """Return float32 tensors under their bare official names; the same seed gives the same ones on every machine.
+    """Return float32 tensors under their bare official names; the same seed gives the same ones.
 
     The ResNet's convolutions are normal with std sqrt(2 / (k k outputs)), the position convolution with
     sqrt(4 / (kernel width)) and weight-normalised as it is, the blocks' linear maps with 0.02; PReLU slopes are 0.25,
