@@ -93,7 +93,7 @@ def _check_table(table: pa.Table) -> list[Finding]:
         Finding("warning", "clips without sound", where(pc.invert(table["has_audio"]))),
         Finding("warning", "clips without pictures", where(pc.invert(table["has_video"]))),
         Finding("warning", "clips without media facts", where(unknown)),
-        Finding("warning", "segments after the end of the clip", _segments_outside(table)),
+        Finding("warning", "segments after the end of the clip", segments_outside(table)),
         Finding("warning", "contradicting labels", where(_contradictions(table))),
     ]
 
@@ -105,7 +105,8 @@ def _speakers_across_splits(table: pa.Table) -> list[str]:
     return sorted(names)
 
 
-def _segments_outside(table: pa.Table) -> list[str]:
+def segments_outside(table: pa.Table) -> list[str]:
+    """Return the clips with a segment that ends more than a frame after the clip's known duration, sorted."""
     outside = []
     for column in SEGMENTS:
         _, ends, owners = flat_segments(table, column)
@@ -184,6 +185,16 @@ def _differs(row: dict[str, Any], found: Media) -> bool:
 
 def _copies(rows: list[dict[str, Any]], root: Path, workers: int | None) -> tuple[list[str], list[str]]:
     """Return the clips that share their bytes with another: those with other splits or labels, and the rest."""
+    harmful: list[str] = []
+    harmless: list[str] = []
+    for group in identical_files(rows, root, workers):
+        agree = len({(row["split"], row["label"]) for row in group}) == 1
+        (harmless if agree else harmful).extend(row["clip_id"] for row in group)
+    return sorted(harmful), sorted(harmless)
+
+
+def identical_files(rows: list[dict[str, Any]], root: Path, workers: int | None = None) -> list[list[dict[str, Any]]]:
+    """Return the groups of rows whose files, ``path`` below ``root``, have the same bytes."""
     by_size = defaultdict(list)
     for row in rows:
         by_size[(root / row["path"]).stat().st_size].append(row)
@@ -193,13 +204,7 @@ def _copies(rows: list[dict[str, Any]], root: Path, workers: int | None) -> tupl
         suspects, in_threads(lambda row: _sha256(root / row["path"]), suspects, workers), strict=True
     ):
         by_content[content].append(row)
-    harmful: list[str] = []
-    harmless: list[str] = []
-    for group in by_content.values():
-        if len(group) > 1:
-            agree = len({(row["split"], row["label"]) for row in group}) == 1
-            (harmless if agree else harmful).extend(row["clip_id"] for row in group)
-    return sorted(harmful), sorted(harmless)
+    return [group for group in by_content.values() if len(group) > 1]
 
 
 def _sha256(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,7 @@ from avfeat.manifest_build_cli import app as build_app
 from avfeat.progress import Progress, duration
 
 if TYPE_CHECKING:
+    from avfeat.audit import Audit
     from avfeat.manifest_check import Report
     from avfeat.manifest_split import Resplit
     from avfeat.manifest_summary import Summary
@@ -112,6 +114,58 @@ def _split_json(result: Resplit) -> str:
 
     facts = {"manifest": result.manifest.key, "splits": [asdict(each) for each in result.counts], "notes": result.notes}
     return json.dumps(facts, indent=2, ensure_ascii=False)
+
+
+@app.command(epilog="Example: avfeat manifest audit favc.parquet --figures audit --json")
+@errors_to_exit()
+def audit(
+    manifest: ManifestFile,
+    root: Annotated[Path | None, typer.Option(help="The folder with the media.", show_default="as built")] = None,
+    media: Annotated[
+        bool, typer.Option("--media/--no-media", help="Decode the files, or read the table alone.")
+    ] = True,
+    sample: Annotated[int | None, typer.Option(min=1, help="Decode so many clips only.", show_default="all")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for one PNG of each finding.")] = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Look for leaks between splits and for shortcuts to the label; exit code 1 when something leaks."""
+    from avfeat.audit import audit as audit_manifest
+    from avfeat.manifest import Manifest
+
+    clips = Manifest.read(manifest)
+    where = clips.media_root(root) if media else None
+    with Progress(min(sample or len(clips), len(clips)) if media else 0) as progress:
+        found = audit_manifest(clips, where, sample=sample, workers=workers, advance=progress.advance)
+    print(found.to_json() if as_json else _audit_text(found))
+    if figures is not None:
+        from avfeat.audit_figures import draw
+
+        for path in draw(found, figures):
+            print(path, file=sys.stderr)
+    raise typer.Exit(1 if found.leaks else 0)
+
+
+def _audit_text(found: Audit) -> str:
+    from avfeat.manifest_rules import name_five
+
+    heads = ("split", "real", "fake", "unknown")
+    balance = align([heads, *((each["split"], each["real"], each["fake"], each["unknown"]) for each in found.balance)])
+    lines: list[tuple[object, ...]] = [("alone it tells the label", "AUC", "p", "real", "fake", "")]
+    for each in found.nuisances:
+        name = f"{each.name} ({each.unit})" if each.unit else each.name
+        mark = "SHORTCUT" if each.shortcut else ""
+        lines.append((name, f"{each.auc:.3f}", f"{each.p_value:.1g}", each.real, each.fake, mark))
+    odd = [("LEAK", leak.what, len(leak.names), name_five(list(leak.names))) for leak in found.leaks]
+    odd += [("warning", each.what, len(each.clips), name_five(each.clips)) for each in found.warnings]
+    if found.unreadable:
+        odd.append(
+            ("warning", "clips that cannot be decoded", len(found.unreadable), name_five(list(found.unreadable)))
+        )
+    blocks = [f"{found.manifest}: {found.measured} of {found.clips} clips measured", balance]
+    blocks += [align(lines)] if found.nuisances else []
+    blocks += [align(odd)] if odd else []
+    return "\n\n".join([*blocks, *(f"note: {note}" for note in found.notes)])
 
 
 def _report_text(report: Report) -> str:
