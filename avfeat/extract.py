@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from avfeat.clip import Decoded
-from avfeat.encoders.base import Encoder, Encoding, FeatureName, Rows, check_rows
+from avfeat.encoders.base import Encoder, Encoding, FeatureName, Late, Rows, check_rows
 from avfeat.errors import ClipError, CrashError, EncoderError
 from avfeat.landmarks import Track
 from avfeat.options import Spent
@@ -24,12 +24,16 @@ Facts = dict[str, object]
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What one clip came to: for each feature its rows or why there are none, and the facts of its index row."""
+    """What one clip came to: for each feature its rows or why there are none, and the facts of its index row.
+
+    ``first_seconds`` has the time of the first row for those features whose card is not right about it in this clip.
+    """
 
     clip_id: str
     rows: Mapping[str, Rows | ClipError]
     facts: Mapping[str, object]
     media_seconds: float
+    first_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 Finished = Callable[[int, ClipResult], None]
@@ -88,7 +92,7 @@ def encode_clips(
             spent.encode += time.monotonic() - started
             continue
         del works[index]
-        rows = _finish(work, message.views, names, job.clip_id)
+        rows, first_seconds = _finish(work, message.views, names, job.clip_id)
         encoded = time.monotonic()
         spent.encode += encoded - started
         track = message.views.track
@@ -96,7 +100,8 @@ def encode_clips(
             rows[TRACK_FEATURE] = track.to_rows()
         elif job.needs_track():
             rows[TRACK_FEATURE] = next(e for view, e in message.views.failures.items() if view.kind in FOLLOWS_FACE)
-        result = ClipResult(job.clip_id, rows, clip_facts(message.decoded, track, job.known), _seconds(message.decoded))
+        facts = clip_facts(message.decoded, track, job.known)
+        result = ClipResult(job.clip_id, rows, facts, _seconds(message.decoded), first_seconds)
         finished(index, result)
         spent.media += result.media_seconds
         spent.write += time.monotonic() - encoded
@@ -116,8 +121,11 @@ def _take(work: _InWork, views: Views, clip_id: str) -> None:
             work.failures[encoder] = _unforeseen(encoder, clip_id, error)
 
 
-def _finish(work: _InWork, last: Views, names: Sequence[FeatureName], clip_id: str) -> dict[str, Rows | ClipError]:
+def _finish(
+    work: _InWork, last: Views, names: Sequence[FeatureName], clip_id: str
+) -> tuple[dict[str, Rows | ClipError], dict[str, float]]:
     results: dict[str, Rows | ClipError] = {}
+    first_seconds: dict[str, float] = {}
     for encoder, encoding in work.encodings:
         possible: list[FeatureName] = []
         for name in encoder.wanted:
@@ -134,6 +142,9 @@ def _finish(work: _InWork, last: Views, names: Sequence[FeatureName], clip_id: s
             given = encoding.finish(possible) if possible else {}
             for name in possible:
                 value = given[name]
+                if isinstance(value, Late):
+                    first_seconds[str(name)] = encoder.card.first_seconds + value.seconds
+                    value = value.rows
                 if not isinstance(value, ClipError):
                     value = _checked(encoder, name, value)
                 results[str(name)] = _named(value, clip_id) if isinstance(value, ClipError) else value
@@ -143,7 +154,7 @@ def _finish(work: _InWork, last: Views, names: Sequence[FeatureName], clip_id: s
             raise
         except Exception as error:
             results |= {str(name): _unforeseen(encoder, clip_id, error) for name in possible}
-    return results
+    return results, first_seconds
 
 
 def _checked(encoder: Encoder, name: FeatureName, rows: Rows) -> Rows | ClipError:

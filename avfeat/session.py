@@ -215,14 +215,16 @@ class _InOrder:
         for name, writer in self._writers.items():
             if result.clip_id not in self._clips[name]:
                 continue
-            value = result.rows[name]
+            value, facts = result.rows[name], dict(result.facts)
+            if name in result.first_seconds:
+                facts["first_seconds"] = result.first_seconds[name]
             if not isinstance(value, ClipError):
                 try:
-                    writer.add(result.clip_id, value, result.facts)
+                    writer.add(result.clip_id, value, facts)
                     continue
                 except NotFiniteError as error:
                     value = error
-            writer.fail(result.clip_id, value, result.facts)
+            writer.fail(result.clip_id, value, facts)
             kinds = self._report.failures.setdefault(name, {})
             kinds[value.kind] = kinds.get(value.kind, 0) + 1
             failed = True

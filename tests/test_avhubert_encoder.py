@@ -23,7 +23,7 @@ from avfeat.encoders.avhubert.preprocess import central, normalised, silent_fram
 from avfeat.encoders.avhubert.published import CARDS, Architecture
 from avfeat.encoders.avhubert.reencode import reencoded
 from avfeat.encoders.avhubert.state import model_of
-from avfeat.encoders.base import Card, FeatureName, Output, Rows
+from avfeat.encoders.base import Card, FeatureName, Late, Output, Rows
 from avfeat.errors import ClipError, EncoderError, LengthError, TooShortError
 from avfeat.views import MOUTH, SOUND, Views
 
@@ -59,7 +59,8 @@ def encode(
     names = [FeatureName.parse(f"{encoder.card.name}.{stream}") for stream in streams]
     pictures = {} if mouths is None else {MOUTH: mouths}
     found = encoder.encode(Views(0, pictures, sound), names)
-    return {stream: found[name] for stream, name in zip(streams, names, strict=True)}
+    plain = {name: each.rows if isinstance(each, Late) else each for name, each in found.items()}
+    return {stream: plain[name] for stream, name in zip(streams, names, strict=True)}
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +195,14 @@ def test_trimmed_rows_are_those_of_the_clip_without_its_silence(net: AvHubertEnc
     wanted = encode(net, mouths[3:], sound[1920:], "a", "v", "av")
     for stream in ("a", "v", "av"):
         assert np.array_equal(rows[stream], wanted[stream])
+
+
+def test_a_trimmed_clip_says_how_much_later_its_rows_begin() -> None:
+    mouths, sound = clip(9)
+    sound[:1500] = 0.0
+    name = FeatureName("tiny", "v")
+    found = tiny("tiny", trimmed=True).encode(Views(0, {MOUTH: mouths}, sound), [name])[name]
+    assert isinstance(found, Late) and found.seconds == 3 / 25 and len(found.rows) == 6
 
 
 def test_no_picture_or_no_sample_is_too_short(net: AvHubertEncoder) -> None:

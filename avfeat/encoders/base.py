@@ -135,6 +135,18 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Late:
+    """Rows of a clip whose start was left out: the first one is this much later than the card says."""
+
+    rows: Rows
+    seconds: float
+
+
+Result = Rows | Late | ClipError
+"""What a clip gives for one feature, or why it gives nothing."""
+
+
 class Encoding(ABC):
     """One clip on its way through one encoder: takes its blocks, then gives its rows."""
 
@@ -143,7 +155,7 @@ class Encoding(ABC):
         """Take the next block of the clip; blocks come in order and the last one carries sound and track."""
 
     @abstractmethod
-    def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Rows | ClipError]:
+    def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Result]:
         """Return the rows of the features in ``wanted``, those whose views could be made; or why one has none.
 
         Raises:
@@ -175,7 +187,7 @@ class ClipEncoder(Encoder):
     """An encoder that needs the whole clip at once, as networks with attention over time do."""
 
     @abstractmethod
-    def encode(self, views: Views, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Rows | ClipError]:
+    def encode(self, views: Views, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Result]:
         """Return the rows of one whole clip, or why a feature has none; ``views`` holds at least what ``wanted`` reads.
 
         Raises:
@@ -210,7 +222,7 @@ class _WholeClip(Encoding):
     def take(self, views: Views) -> None:
         self._blocks.append(views)
 
-    def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Rows | ClipError]:
+    def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Result]:
         last = self._blocks[-1]
         pictures = {
             view: np.concatenate(parts)

@@ -16,10 +16,10 @@ from avfeat.encoders import filterbank
 from avfeat.encoders.avhubert.model import AvHubert
 from avfeat.encoders.avhubert.preprocess import central, normalised, silent_frames
 from avfeat.encoders.avhubert.reencode import reencoded
-from avfeat.encoders.base import Card, ClipEncoder, FeatureName, Rows
+from avfeat.encoders.base import Card, ClipEncoder, FeatureName, Late, Result, Rows
 from avfeat.encoders.blocks import STEM_REACH
 from avfeat.errors import ClipError, LengthError, TooShortError
-from avfeat.timeline import SAMPLES_PER_FRAME
+from avfeat.timeline import RATE_HZ, SAMPLES_PER_FRAME
 from avfeat.views import MOUTH, Views
 
 BLOCK_FRAMES = 32
@@ -64,13 +64,12 @@ class AvHubertEncoder(ClipEncoder):
         }
 
     @torch.inference_mode()
-    def encode(self, views: Views, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows | ClipError]:
-        """Return float32 [T, width] for each feature.
+    def encode(self, views: Views, wanted: Sequence[FeatureName]) -> dict[FeatureName, Result]:
+        """Return float32 [T, width] for each feature; trimmed ones say how much later they begin.
 
         Raises:
             TooShortError: there is no sample of sound, no picture, or nothing but silence.
         """
-        streams = {name.stream for name in wanted}
         sound, mouths = views.sound, views.pictures.get(MOUTH)
         if mouths is not None and len(mouths) and self._settings["mouth_reencode"] == "true":
             mouths = reencoded(mouths)
@@ -79,6 +78,15 @@ class AvHubertEncoder(ClipEncoder):
             skipped = silent_frames(sound)
             sound = sound[skipped * SAMPLES_PER_FRAME :]
             mouths = None if mouths is None else mouths[skipped:]
+            rows = self._streams(sound, mouths, wanted)
+            late = skipped / RATE_HZ
+            return {name: each if isinstance(each, ClipError) else Late(each, late) for name, each in rows.items()}
+        return dict(self._streams(sound, mouths, wanted))
+
+    def _streams(
+        self, sound: Sound | None, mouths: Mouths | None, wanted: Sequence[FeatureName]
+    ) -> dict[FeatureName, Rows | ClipError]:
+        streams = {name.stream for name in wanted}
         heard = seen = None
         if streams & {"a", "av"}:
             assert sound is not None
