@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden import HERE, more_folders
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from avfeat.encoders.avhubert.state import model_of
 from avfeat.encoders.base import Card, FeatureName, Late, Output, Rows
 from avfeat.errors import ClipError, EncoderError, LengthError, TooShortError
 from avfeat.views import MOUTH, SOUND, Views
+from tests.golden import HERE, more_folders
 
 TINY = Architecture(width=64, layers=2, ffn=128, heads=4, resnet_width=8)
 FOLDERS = [HERE / "avhubert", *more_folders("end_to_end_io.safetensors")]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from golden import HERE, golden_architecture, more_folders
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from avfeat.encoders.avhubert.published import PUBLISHED, Architecture, Publishe
 from avfeat.encoders.avhubert.state import model_of
 from avfeat.encoders.base import WeightFile
 from avfeat.errors import WeightsError
+from tests.golden import HERE, golden_architecture, more_folders
 
 TINY = Architecture(width=64, layers=2, ffn=128, heads=4, resnet_width=8)
 ENTRY = Published("avhubert-tiny", TINY, WeightFile("tiny.pt", "https://example.org/tiny.pt"), "tiny", True)

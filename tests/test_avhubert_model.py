@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden import HERE, golden_architecture, more_folders
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from avfeat.encoders.avhubert.state import (
     official_shapes,
 )
 from avfeat.errors import WeightsError
+from tests.golden import HERE, golden_architecture, more_folders
 
 TINY = Architecture(width=64, layers=2, ffn=128, heads=4, resnet_width=8)
 

@@ -1,0 +1,39 @@
+"""AV-HuBERT through the whole path, at its real size with random weights: a store that says what is in it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avfeat.encoders import build_encoder, resolve
+from avfeat.errors import EncoderError
+from avfeat.manifest import DatasetInfo, Manifest, Row
+from avfeat.media import write_video
+from avfeat.options import Options
+from avfeat.run import extract
+from avfeat.store import open_store
+from tests.extracting import tone
+
+
+def test_a_trimmed_feature_of_random_weights_is_stored_under_its_own_name_with_all_that_made_it(tmp_path: Path) -> None:
+    sound = np.concatenate([np.zeros(2000, np.int16), tone(300, 0.2)])
+    write_video(tmp_path / "late.mp4", [np.zeros((32, 32, 3), np.uint8)] * 8, fps=25, sound=sound, audio_codec="flac")
+    write_video(tmp_path / "mute.mp4", [np.zeros((32, 32, 3), np.uint8)] * 8, fps=25, sound=0 * sound)
+    manifest = Manifest.from_rows([Row("late", "late.mp4"), Row("mute", "mute.mp4")], DatasetInfo("made"))
+    name = "avhubert-base-trimmed-random.a"
+    extract(manifest, tmp_path, [name], tmp_path / "store", Options(device="cpu", workers=1), seed=7)
+    feature = open_store(tmp_path / "store")["made"][name]
+    late, mute = feature.index().to_pylist()
+    assert late["first_seconds"] == pytest.approx(0.02 + 4 / 25)
+    assert late["length"] == 4 and feature.clip("late").shape == (4, 768)
+    assert mute["error"] == "TooShort" and "mute" in mute["detail"] and "silence" in mute["detail"]
+    identity = feature.attributes["identity"]
+    assert identity["provenance"]["weights"] == {"seed": 7}
+    assert identity["provenance"]["trim_silence"] is True
+    assert "non-commercial research only" in feature.attributes["licence_note"]
+
+
+def test_a_setting_that_does_not_exist_is_refused_before_anything_is_loaded() -> None:
+    (request,) = resolve(["avhubert-base-random.av"], settings={"short_stream": "pad"})
+    with pytest.raises(EncoderError, match="choose one of error, trim"):
+        build_encoder(request)
