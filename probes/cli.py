@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from avfeat.console import align, errors_to_exit
 
 if TYPE_CHECKING:
     from probes.solving import Progress
-    from probes.study import Result
+    from probes.study import Result, Tested
 
 app = typer.Typer(
     help="Small heads over stored features, fitted in seconds.\n\n"
@@ -127,6 +128,46 @@ def score(
         raise typer.Exit(FINISHED_WITH_FAILURES)
 
 
+@app.command("eval", epilog="Example: probes eval probe.safetensors store --test av1m:test --metric tpr@0.01")
+@errors_to_exit()
+def evaluate(
+    probe: Annotated[Path, typer.Argument(help="A probe's file.")],
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE…", help="One or several stores.")],
+    test: Annotated[list[str], typer.Option(metavar="MANIFEST[:SPLIT]", help="A test set.")],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="auc, ap, eer or tpr@X.", show_default="auc, ap and eer")
+    ] = None,
+    intervals_by: Annotated[Literal["clip", "speaker"], typer.Option(help="What the bootstrap draws.")] = "clip",
+    as_json: Json = False,
+) -> None:
+    """Test a finished probe on stored features."""
+    from probes.metrics import METRICS
+    from probes.probe_file import load_probe
+    from probes.study import evaluate as run
+
+    tests = run(load_probe(probe), stores, test, tuple(metric or METRICS), intervals_by)
+    if as_json:
+        print(json.dumps({tested.name: tested.facts() for tested in tests}, indent=2))
+    else:
+        print("\n".join([f"test {tested.name}: {tested.count}" for tested in tests]))
+        print(_table(tests))
+
+
+@app.command(epilog="Example: probes import-checkpoint model.ckpt --feature xlsr-2b -o probe.safetensors")
+@errors_to_exit()
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="A Lightning .ckpt of the official linear trainer.")],
+    feature: Annotated[str, typer.Option(help="The stored feature that it reads.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The probe's file.")],
+) -> None:
+    """Make a probe of an official checkpoint, with identical scores; nothing in the checkpoint is run."""
+    from probes.official import import_linear
+
+    probe = import_linear(checkpoint, feature)
+    probe.save(out)
+    print(f"wrote {out}: {feature}, {probe.widths_[0]} wide")
+
+
 def tell_progress() -> Any:
     """Return what prints the progress of a fit on stderr: one line that changes on a terminal, else now and then."""
     import time
@@ -159,9 +200,7 @@ def _lines(result: Result, out: Path) -> list[str]:
         f"{result.probe.solver}: {settings}, loss {best.loss:.5f} at step {best.step}, ended by {best.stopped}"
     )
     if result.tests:
-        names = list(result.tests[0].measures)
-        rows = [[tested.name, *(str(tested.measures[name]) for name in names)] for tested in result.tests]
-        lines.append(align([["test set", *(name.upper() for name in names)], *rows]))
+        lines.append(_table(result.tests))
     if len(result.fitted.columns) > 1:
         for tested in result.tests:
             low, high = min(tested.spread), max(tested.spread)
@@ -170,6 +209,12 @@ def _lines(result: Result, out: Path) -> list[str]:
                 f"AUC of all {len(tested.spread)} probes on {tested.name}: {mean:.4f} ({low:.4f} to {high:.4f})"
             )
     return [*lines, f"wrote {out}"]
+
+
+def _table(tests: Sequence[Tested]) -> str:
+    names = list(tests[0].measures)
+    rows = [[tested.name, *(str(tested.measures[name]) for name in names)] for tested in tests]
+    return align([["test set", *(name.upper() for name in names)], *rows])
 
 
 def _score_lines(facts: dict[str, Any]) -> list[str]:

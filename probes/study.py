@@ -139,6 +139,32 @@ def save(path: Path, stores: Sequence[Path], plan: Plan, result: Result) -> None
     result.probe.save(path, {"plan": asdict(plan), "attributes": attributes, **result.facts()})
 
 
+def evaluate(
+    probe: LinearProbe,
+    stores: Sequence[Path],
+    tests: Sequence[str],
+    metrics: Sequence[str] = tuple(METRICS),
+    intervals_by: str = "clip",
+    replicates: int = REPLICATES,
+) -> tuple[Tested, ...]:
+    """Test a finished probe on stored features.
+
+    Raises:
+        ProbeError: a test set has one class only or no clip left, or frames that the probe cannot read.
+        StoreError, ManifestError: a store, manifest, split or feature is not there.
+    """
+    source = Source(stores, probe.features_)
+    tested = []
+    for choice in map(Choice.parse, tests):
+        loaded = source.load(choice)
+        loaded.data.check_labels(f"Test set {choice}")
+        scores, groups = probe.decision_function(loaded.data), speaker_groups(loaded, intervals_by)
+        measures = measure(scores, loaded.data.labels.numpy(), metrics, groups=groups, replicates=replicates)
+        own = float(area(Ranking(scores, loaded.data.labels.numpy()).curve())[0])
+        tested.append(Tested(str(choice), loaded.key, loaded.count, measures, (own,)))
+    return tuple(tested)
+
+
 def speaker_groups(loaded: Loaded, intervals_by: str) -> list[str | None] | None:
     """Return what the bootstrap draws whole: nothing, or the speakers.
 

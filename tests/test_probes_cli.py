@@ -220,3 +220,12 @@ def test_help_answers_without_the_heavy_libraries():
     code = f"import sys; from probes.cli import app; print({heavy} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_eval_gives_a_written_probe_the_numbers_that_fit_gave_it(store, tmp_path):
+    fitted = json.loads(fit(store, tmp_path, "--test", "far", "--json").stdout)["tests"]["far"]["metrics"]
+    done = call("eval", tmp_path / "probe.safetensors", store, "--test", "far", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["far"]["metrics"] == fitted
+    table = call("eval", tmp_path / "probe.safetensors", store, "--test", "far", "--metric", "tpr@0.1")
+    assert "TPR@0.1" in table.output and "far: 40 of 40 clips used" in table.output

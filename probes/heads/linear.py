@@ -157,29 +157,30 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             found = {name: list(tensor.shape) for name, tensor in tensors.items()}
             raise ProbeError(f"A linear probe needs weight [1, {width}] and bias [1]; the file has {found}.")
         probe = cls(**facts["parameters"])
-        probe._set(weight[0], float(bias[0]), tuple(facts["features"]), tuple(facts["widths"]), dict(facts))
-        return probe
+        names, widths = tuple(facts["features"]), tuple(facts["widths"])
+        return probe.set_weights(weight[0], float(bias[0]), names, widths, dict(facts))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "weight_")
 
     def _take(self, train: FeatureSet, fitted: Fitted, column: int) -> LinearProbe:
         theta = fitted.theta[column].numpy()
-        self._set(theta[:-1].copy(), float(theta[-1]), train.features, train.widths, fitted.facts(column))
-        return self
+        return self.set_weights(theta[:-1], float(theta[-1]), train.features, train.widths, fitted.facts(column))
 
-    def _set(
+    def set_weights(
         self,
         weight: NDArray[Any],
         bias: float,
         features: tuple[str, ...],
         widths: tuple[int, ...],
         facts: dict[str, Any],
-    ) -> None:
+    ) -> LinearProbe:
+        """Make this a fitted probe with weights [width], as one that was fitted elsewhere; returns itself."""
         self.weight_, self.bias_ = weight.astype(np.float32), bias
         self.features_, self.widths_ = features, widths
         self.facts_ = facts
         self.classes_ = np.array([0, 1])
+        return self
 
     def _theta(self, data: FeatureSet) -> torch.Tensor:
         return torch.from_numpy(np.append(self.weight_, np.float32(self.bias_)))[None].to(data.device)

@@ -1,0 +1,83 @@
+"""Do the probabilities mean what they say? Reliability by bins, and the one temperature that mends them best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from avfeat.errors import ProbeError
+from probes.metrics import Ranking
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Clips by their probability of being fake, in bins of equal width from 0 to 1.
+
+    counts: int64 [bins]; stated and found: float64 [bins], the mean probability and the share of fakes, NaN where a bin
+    is empty. error: the mean of |stated - found| over clips (expected calibration error).
+    """
+
+    counts: NDArray[np.int64]
+    stated: Numbers
+    found: Numbers
+    error: float
+
+
+def probabilities(scores: ArrayLike, temperature: float = 1.0) -> Numbers:
+    """Return sigmoid(2s / temperature), without overflow."""
+    result: Numbers = 0.5 * (1 + np.tanh(np.asarray(scores, np.float64) / temperature))
+    return result
+
+
+def reliability(scores: ArrayLike, labels: ArrayLike, bins: int = 10, temperature: float = 1.0) -> Reliability:
+    """Compare stated probabilities with how often the clips are fake.
+
+    Raises:
+        ProbeError: labels besides 0 and 1, or one class only.
+    """
+    Ranking(scores, labels)
+    stated, truth = probabilities(scores, temperature), np.asarray(labels, np.float64)
+    own = np.minimum((stated * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(own, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(own, stated, bins) / counts
+        shares = np.bincount(own, truth, bins) / counts
+    error = float(np.nansum(np.abs(means - shares) * counts) / len(stated))
+    return Reliability(counts, means, shares, error)
+
+
+def best_temperature(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Return the temperature T with the lowest cross-entropy of sigmoid(2s/T); fit it on validation clips.
+
+    The loss is convex in 1/T, so Newton's method with halved steps finds it; whether there is one shows beforehand.
+
+    Raises:
+        ProbeError: one class only; or no positive temperature is best, because the scores rank clips worse than chance
+            or separate them entirely.
+    """
+    Ranking(scores, labels)
+    logits, truth = 2 * np.asarray(scores, np.float64), np.asarray(labels, np.float64)
+
+    if np.mean((0.5 - truth) * logits) >= 0:
+        raise ProbeError("No temperature can be fitted: the scores rank clips no better than chance.")
+    if ((2 * truth - 1) * logits >= 0).all():
+        raise ProbeError("No temperature can be fitted: the scores separate the clips entirely.")
+
+    def loss(scale: float) -> float:
+        return float(np.mean(np.logaddexp(0, scale * logits) - truth * scale * logits))
+
+    scale = float(1 / np.abs(logits).mean())
+    for _ in range(100):
+        stated = probabilities(scale * logits / 2)
+        slope = float(np.mean((stated - truth) * logits))
+        step = slope / float(np.mean(stated * (1 - stated) * logits**2))
+        while scale <= step or loss(scale - step) > loss(scale) + 1e-15:
+            step /= 2
+        scale -= step
+        if abs(step) < 1e-9 * scale:
+            break
+    return 1 / scale
