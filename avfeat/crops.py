@@ -7,6 +7,7 @@ truncated), its forward window and its grey. The tests hold it to tensors that t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -30,6 +31,19 @@ MEAN_FACE = np.array(
     ]
 )
 """Where the stable points lie in a 256 x 256 picture: rows of ``20words_mean_face.npy`` (Auto-AVSR, Apache-2.0)."""
+
+STEADY = (28, 33, 36, 39, 42, 45, 48, 54)
+"""Points that Auto-AVSR's own preprocessing aligns: the bridge of the nose and the mouth's corners too."""
+
+STEADY_MEAN_FACE = np.array(
+    [
+        [128.48854473271905, 106.92459505614299],
+        *MEAN_FACE.tolist(),
+        [107.16760614090083, 157.19606764242243],
+        [152.19284005377082, 156.98711116207943],
+    ]
+)
+"""Where those lie, from the same file."""
 
 CANVAS_PX = 256
 """Side of the picture that the mean face lies in."""
@@ -109,6 +123,62 @@ def mouth_transforms(points: NDArray[np.floating], target: Floats = MEAN_FACE, w
     It is fitted on the stable points of ``forward_mean(points)``; points is [T, 68, 2] without gaps.
     """
     return similarity(forward_mean(points[:, STABLE], window), target)
+
+
+def steady_transforms(points: NDArray[np.floating]) -> tuple[Floats, Floats]:
+    """Return the landmarks that Auto-AVSR's preprocessing goes by and their similarities to the mean face's canvas.
+
+    Landmarks are averaged over up to six frames before and as many after, fewer near the ends, and moved so that their
+    middle is the frame's own. The similarity is robust: a least median of squares over all pairs of the eight
+    ``STEADY`` points, then least squares on the points that are within 2.5 robust standard deviations of it (Rousseeuw
+    and Leroy, 1987). The reference leaves that to OpenCV, which tries 13 random pairs.
+
+    Args:
+        points: [T, 68, 2] without gaps, all of one shot.
+
+    Returns:
+        float64 [T, 68, 2] and [T, 2, 3].
+    """
+    smooth = centred_mean(points)
+    smooth += points.mean(axis=1, keepdims=True, dtype=np.float64) - smooth.mean(axis=1, keepdims=True)
+    source = smooth[:, STEADY]
+    least = np.full(len(source), np.inf)
+    best = np.zeros((len(source), 2, 3))
+    for pair in itertools.combinations(range(len(STEADY)), 2):
+        candidate = similarity(source[:, pair], STEADY_MEAN_FACE[list(pair)])
+        median = np.median(_squared_errors(candidate, source), axis=1)
+        better = median < least
+        least[better], best[better] = median[better], candidate[better]
+    spread = 2.5 * 1.4826 * (1 + 5 / (len(STEADY) - 2)) * np.sqrt(least)
+    near = _squared_errors(best, source) <= np.maximum(spread, 0.001)[:, None] ** 2
+    transforms = [similarity(one[kept], STEADY_MEAN_FACE[kept]) for one, kept in zip(source, near, strict=True)]
+    return smooth, np.stack(transforms)
+
+
+def centred_mean(points: NDArray[np.floating], reach: int = WINDOW // 2) -> Floats:
+    """Return the mean over the frames i - r … i + r for each frame i, with r = ``reach`` or the way to the nearer end.
+
+    Args:
+        points: [T, ...], T ≥ 1.
+        reach: frames.
+
+    Returns:
+        float64, the shape of ``points``.
+    """
+    frames = len(points)
+    own = np.minimum(np.minimum(np.arange(frames), np.arange(frames)[::-1]), reach)
+    total = points.astype(np.float64)
+    for shift in range(1, reach + 1):
+        inside = np.flatnonzero(own >= shift)
+        total[inside] += points[inside - shift].astype(np.float64) + points[inside + shift]
+    mean: Floats = total / (2 * own + 1).reshape(-1, *[1] * (points.ndim - 1))
+    return mean
+
+
+def _squared_errors(transforms: Floats, points: Floats) -> Floats:
+    """Return how far each of the ``STEADY`` points lands from its place, squared: [T, 8]."""
+    errors: Floats = ((apply(transforms, points) - STEADY_MEAN_FACE) ** 2).sum(axis=2)
+    return errors
 
 
 def mouth_corners(points: NDArray[np.floating], transforms: Floats, size_px: int) -> NDArray[np.int64]:

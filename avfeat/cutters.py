@@ -7,7 +7,8 @@ as the stock CLIP processor does. ``letterbox`` scales the long side to it and p
 ``face`` is the square of ``crops.face_squares``, turned upright. One larger than the view is shrunk by Pillow, with its
 antialiasing, and then turned, both by the view's filter; a smaller one is turned and enlarged at once.
 
-``mouth`` is AV-HuBERT's: ``crops.mouth_transforms``, ``crops.warp_window``, ``crops.grey``.
+``mouth`` is AV-HuBERT's: ``crops.mouth_transforms``, ``crops.warp_window``, ``crops.grey``; its recipe ``colour`` is
+the same without the grey, ``steady`` is Auto-AVSR's own, in colour: ``crops.steady_transforms``.
 
 What lies outside the picture is black in ``face`` and ``mouth``, and neither smooths landmarks across a cut.
 """
@@ -57,6 +58,8 @@ def cutter_of(view: View, settings: ViewSettings, track: Track | None, clip_id: 
     filled = (
         fill_gaps(track, math.inf, clip_id) if settings.on_no_face == "center" else fill_gaps(track, clip_id=clip_id)
     )
+    if view.recipe == "steady":
+        return _steady_mouth(view, [filled.points[shot] for shot in shots(filled)])
     parts = [
         (filled.points[shot][piece], keep)
         for shot in shots(filled)
@@ -82,6 +85,13 @@ def _mouth(view: View, parts: _Parts) -> Cutter:
         inverses.append(crops.invert(transforms))
         corners.append(crops.mouth_corners(points[:keep], transforms, view.size_px))
     return Mouth(view, np.concatenate(inverses), np.concatenate(corners))
+
+
+def _steady_mouth(view: View, parts: Sequence[NDArray[np.float32]]) -> Cutter:
+    found = [crops.steady_transforms(points) for points in parts]
+    inverses = np.concatenate([crops.invert(transforms) for _, transforms in found])
+    corners = np.concatenate([crops.mouth_corners(smooth, transforms, view.size_px) for smooth, transforms in found])
+    return Mouth(view, inverses, corners)
 
 
 def _middle(view: View, track: Track, clip_id: str) -> Cutter:
@@ -187,24 +197,32 @@ class Mouth:
     """The kind ``mouth``: inverse transforms [T, 2, 3] and window corners [T, 2], one for each frame."""
 
     def __init__(self, view: View, inverses: crops.Floats, corners: NDArray[np.int64]):
-        self.shape: tuple[int, ...] = (view.size_px, view.size_px)
+        self.shape = _mouth_shape(view)
+        self._colour = bool(view.recipe)
         self._size = view.size_px
         self._inverses = inverses
         self._corners = corners
 
     def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:
-        """Return the mouth in grey."""
-        return crops.grey(crops.warp_window(picture, self._inverses[frame], self._corners[frame], self._size))
+        """Return the mouth."""
+        mouth = crops.warp_window(picture, self._inverses[frame], self._corners[frame], self._size)
+        return mouth if self._colour else crops.grey(mouth)
 
 
 class MiddlePixels:
     """The kind ``mouth`` where no face is: the middle of the picture, not resized."""
 
     def __init__(self, view: View):
-        self.shape: tuple[int, ...] = (view.size_px, view.size_px)
+        self.shape = _mouth_shape(view)
+        self._colour = bool(view.recipe)
         self._size = view.size_px
 
     def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:
-        """Return the picture's middle in grey."""
+        """Return the picture's middle."""
         top, left = ((side - self._size) // 2 for side in picture.shape[:2])
-        return crops.grey(picture[top : top + self._size, left : left + self._size])
+        middle = picture[top : top + self._size, left : left + self._size]
+        return middle if self._colour else crops.grey(middle)
+
+
+def _mouth_shape(view: View) -> tuple[int, ...]:
+    return (view.size_px, view.size_px, 3) if view.recipe else (view.size_px, view.size_px)

@@ -21,13 +21,15 @@ class View:
     """What an encoder wants to see of a clip; a value, so that encoders that agree share the work.
 
     ``sound`` is float32 [samples] at 16 kHz; ``track`` the followed face's landmarks; ``frame`` and ``face``
-    are uint8 RGB [frames, size, size, 3]; ``mouth`` is uint8 grey [frames, size, size].
+    are uint8 RGB [frames, size, size, 3]; ``mouth`` is uint8 grey [frames, size, size], or with a ``recipe`` RGB
+    [frames, size, size, 3].
     """
 
     kind: Literal["sound", "track", "frame", "face", "mouth"]
     size_px: int = 0
     resample: Literal["", "bicubic", "bilinear"] = ""
     fit: Literal["", "squash", "centre", "letterbox"] = ""
+    recipe: Literal["", "colour", "steady"] = ""
 
 
 SOUND = View("sound")
@@ -35,6 +37,8 @@ TRACK = View("track")
 FRAME = View("frame", 224, "bicubic", "squash")
 FACE = View("face", 224, "bicubic")
 MOUTH = View("mouth", 96)
+MOUTH_COLOUR = View("mouth", 96, recipe="colour")
+MOUTH_STEADY = View("mouth", 96, recipe="steady")
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class ViewMaker:
             start: place of the first one on the clip's timeline.
 
         Returns:
-            For each view that did not fail uint8 [n, size, size, 3] (``mouth``: [n, size, size]).
+            For each view that did not fail uint8 [n, size, size, 3] (grey ``mouth``: [n, size, size]).
 
         Raises:
             LengthError: there are more pictures than the track has frames.
