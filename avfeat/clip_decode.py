@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from avfeat.clip_facts import Count
-from avfeat.clip_file import Opened
+from avfeat.clip_file import Opened, packets_of
 from avfeat.clip_sound import SoundLine
 from avfeat.errors import UnreadableError
 from avfeat.slots import Slots
@@ -251,15 +251,10 @@ class Pass:
 
     def _frames(self, wanted: dict[int, Pictures | Sound]) -> Iterator[VideoFrame | AudioFrame]:
         flushed: set[int] = set()
-        try:
-            for packet in self._opened.container.demux([each.stream for each in wanted.values()]):
-                index = packet.stream.index
-                if packet.dts is None and packet.pts is None and not packet.size:
-                    flushed.add(index)
-                yield from wanted[index].decode(packet)
-        except av.error.FFmpegError:
-            # The end of what can be read; what is missing shows when the ends are compared.
-            self._opened.check_disk()
+        for packet in packets_of(self._opened, [each.stream for each in wanted.values()]):
+            index = packet.stream.index
+            if packet.dts is None and packet.pts is None and not packet.size:
+                flushed.add(index)
+            yield from wanted[index].decode(packet)
         for index in wanted.keys() - flushed:
             yield from wanted[index].decode(None)
-        self._opened.check_disk()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import av.container
 import av.error
 import av.stream
 from av.audio.stream import AudioStream
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -224,23 +228,35 @@ def time_zero(container: av.container.InputContainer) -> Fraction:
     return first if container.format.flags & TS_DISCONT or first > LONGEST_LEAD else Fraction(0)
 
 
+def packets_of(opened: Opened, streams: list[VideoStream | AudioStream]) -> Iterator[Packet[Any]]:
+    """Yield the packets of streams to the end of what can be read; the last of each stream is empty, if all went well.
+
+    Raises:
+        UnreadableError: the disk failed.
+    """
+    packets = opened.container.demux(streams)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.error.FFmpegError, IndexError):
+            # What is missing shows when the ends are compared. PyAV gives an IndexError at the end of a file in whose
+            # middle another stream appears.
+            break
+        if packet is None:
+            break
+        yield packet
+    opened.check_disk()
+
+
 def first_picture(opened: Opened) -> VideoFrame | None:
     """Decode the first picture, or return None where none can be; the container cannot be used for more after that."""
     if opened.video is None:
         return None
     opened.video.codec_context.thread_count = 1
-    packets = 0
-    try:
-        for packet in opened.container.demux(opened.video):
-            packets += 1
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:
-                frames = []
-            if frames or packets > FIRST_PICTURE_PACKETS:
-                return frames[0] if frames else None
-    except av.error.FFmpegError:
-        opened.check_disk()
+    for packet in islice(packets_of(opened, [opened.video]), FIRST_PICTURE_PACKETS):
+        with suppress(av.error.FFmpegError):
+            for frame in packet.decode():
+                return frame
     return None
 
 
