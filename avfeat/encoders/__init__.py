@@ -36,6 +36,8 @@ ENCODERS = {
     "avhubert-large-trimmed": "avfeat.encoders.avhubert",
     "avhubert-large-iter5": "avfeat.encoders.avhubert",
     "avhubert-large-iter5-trimmed": "avfeat.encoders.avhubert",
+    "auto-avsr": "avfeat.encoders.auto_avsr",
+    "braven-large": "avfeat.encoders.braven",
 }
 
 GROUP = "avfeat.encoders"
