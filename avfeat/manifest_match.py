@@ -29,11 +29,11 @@ class Match:
         """How many of the wanted names stand for a clip."""
         return sum(name is not None for name in self.found)
 
-    def note(self) -> str:
-        """Return what had to be left out of account, empty when nothing was."""
+    def note(self, clips: str = "the clips'", wanted: str = "the listed") -> str:
+        """Return what was left out of account, empty when nothing was; ``clips`` and ``wanted`` name the two sides."""
         parts = [
             f"the first {count} {'folder' if count == 1 else 'folders'} of {whose} names"
-            for count, whose in ((self.dropped_clip_folders, "the clips'"), (self.dropped_wanted_folders, "the listed"))
+            for count, whose in ((self.dropped_clip_folders, clips), (self.dropped_wanted_folders, wanted))
             if count
         ]
         parts += ["blanks, brackets and underscores"] if self.respelt else []
