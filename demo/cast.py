@@ -100,7 +100,7 @@ A = Release(
     grain=2.0,
     room=0.002,
     silenced=True,
-    vocoder_hiss=0.2,
+    vocoder_hiss=0.05,
     flicker=0.06,
 )
 
@@ -165,6 +165,6 @@ B = Release(
     grain=4.0,
     room=0.006,
     silenced=False,
-    vocoder_hiss=0.2,
+    vocoder_hiss=0.25,
     flicker=0.06,
 )

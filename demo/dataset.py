@@ -5,8 +5,8 @@ another utterance; the sound stays. ``both``: sound and lips speak another utter
 the forgeries cover the whole clip, the others a second or two of it. All follows from the seed.
 
 Like those of real generators, forgeries carry traces: noise on a cloned voice, lips that tremble, sit a little aside
-and do not move the chin. Those are the same in both datasets. One is not: in dataset A every forgery, of the mouth
-alone too, begins with digital silence.
+and do not move the chin. A's cloned voice is the better one, its trace is faint. But in A every forgery, of the mouth
+alone too, begins with digital silence; in B none does.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 
 from demo.cast import Release
 from demo.dataset import plan
-from probes.figures.frame_scores import Line, Panel, draw, probability
+from probes.figures.frame_scores import Line, Panel, draw
 from probes.heads.linear import LinearProbe
 from probes.intervals import measure
 from probes.loading import Choice, Loaded, Source
@@ -98,10 +98,15 @@ def reading(found: Study, tops: tuple[int, int]) -> str:
     inside, forged = tops
     where = f"in {inside} of A's {forged} forged test clips the highest frame of logmel lies in the leading silence"
     if 2 * inside > forged and moved == "falls":
+        better = found.auc("logmel", "B", "B")
         second = (
             f"{where[0].upper()}{where[1:]}, which every forgery of A begins with and none of B: the probe has learned "
-            f"that shortcut and not the forgery, which the same feature trained on B finds in A with "
-            f"{found.auc('logmel', 'B', 'A'):.2f}."
+            f"that shortcut rather than the forgery"
+            + (
+                f", for the same feature trained on B reaches {better:.2f} on the same clips of B."
+                if better > away
+                else "."
+            )
         )
     else:
         second = f"The planted shortcut does not explain it: only {where}."
@@ -118,17 +123,25 @@ def draw_figure(found: Study, releases: Mapping[str, Release], features: Sequenc
         train: the letter of the training set.
         path: the PNG to write.
     """
+    scales = {feature: _scale(found, feature, train) for feature in features}
     kinds = ("sound", "mouth", "real")
     columns = [
-        [_panel(found, release, letter, kind, features, train) for kind in kinds]
-        for letter, release in releases.items()
+        [_panel(found, release, letter, kind, scales, train) for kind in kinds] for letter, release in releases.items()
     ]
     heads = [f"test clips of {letter}" + (" (at home)" if letter == train else "") for letter in releases]
     title = f"Frame scores of linear probes trained on {train}"
-    draw([list(row) for row in zip(*columns, strict=True)], path, heads, title)
+    draw([list(row) for row in zip(*columns, strict=True)], path, heads, title, "frame score (sd)")
 
 
-def _panel(found: Study, release: Release, letter: str, kind: str, features: Sequence[str], train: str) -> Panel:
+def _scale(found: Study, feature: str, letter: str) -> tuple[float, float]:
+    """Return mean and standard deviation of a probe's frame scores over its own dataset's test clips."""
+    scores = np.concatenate(found.probes[feature, letter].frame_scores(found.tests[feature, letter].data))
+    return float(scores.mean()), float(scores.std())
+
+
+def _panel(
+    found: Study, release: Release, letter: str, kind: str, scales: Mapping[str, tuple[float, float]], train: str
+) -> Panel:
     clip = next(
         clip
         for clip in plan(release)
@@ -138,12 +151,12 @@ def _panel(found: Study, release: Release, letter: str, kind: str, features: Seq
     )
     clip_id = clip.path.removesuffix(release.suffix)
     lines = {}
-    for feature in features:
+    for feature, (mean, deviation) in scales.items():
         test = found.tests[feature, letter]
         data = test.data.select([test.data.clip_ids.index(clip_id)])
         scores = found.probes[feature, train].frame_scores(data)[0]
         first, step = test.times
-        lines[feature] = Line(first + step * np.arange(len(scores)), probability(scores))
+        lines[feature] = Line(first + step * np.arange(len(scores)), (scores - mean) / deviation)
     forged = {"sound": clip.sound_segment, "mouth": clip.mouth_segment}
     segments = {name: [segment] for name, segment in forged.items() if segment}
     marks = {"silence": (0.0, clip.silence_seconds)} if clip.silence_seconds else {}

@@ -1,10 +1,9 @@
 """Tables as Markdown and the figure of frame scores."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from probes.figures.frame_scores import Line, Panel, draw, probability
+from probes.figures.frame_scores import Line, Panel, draw
 from probes.intervals import Measure
 from probes.tables.cross_dataset import Cell, cross_dataset
 from probes.tables.markdown import table
@@ -38,12 +37,6 @@ def test_the_cross_dataset_table_has_a_row_for_each_feature_and_a_dash_where_not
         "0.500 [0.250, 0.750]",
     ]
     assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["landmarks", "—", "0.700 [0.500, 0.900]"]
-
-
-def test_a_frame_score_of_zero_is_a_probability_of_one_half():
-    assert probability(np.array([0.0])) == 0.5
-    assert probability(np.array([1.3])) == pytest.approx(1 / (1 + np.exp(-2.6)))
-    assert np.array_equal(probability(np.array([-1e4, 1e4])), [0.0, 1.0])
 
 
 def test_the_figure_shades_the_fake_segments_and_nothing_else(tmp_path):

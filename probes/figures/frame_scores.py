@@ -24,10 +24,10 @@ _STYLES = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True)
 class Line:
-    """One feature's frame scores: float [frames] twice, in seconds and as the probability of being fake."""
+    """One feature's frame scores, float [frames], at these times."""
 
     times_seconds: NDArray[Any]
-    probabilities: NDArray[Any]
+    scores: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Panel:
     title: what is written above it, e.g. its id and method.
     lines: by feature.
     segments: for each kind of manipulation its fake stretches in seconds; the kind is written into them.
-    marks: other stretches worth a word, by that word; drawn as a thin bracket at the foot.
+    marks: other stretches worth a word, by that word; drawn as a bar at the foot.
     """
 
     title: str
@@ -47,14 +47,17 @@ class Panel:
     marks: Mapping[str, Segment] = field(default_factory=dict)
 
 
-def draw(panels: Sequence[Sequence[Panel]], path: Path, heads: Sequence[str], title: str = "") -> None:
-    """Write a PNG: rows of panels, one head above each column, all over the same range of probability.
+def draw(
+    panels: Sequence[Sequence[Panel]], path: Path, heads: Sequence[str], title: str = "", unit: str = "frame score"
+) -> None:
+    """Write a PNG: rows of panels, one head above each column, all over the same range of scores and seconds.
 
     Args:
         panels: [rows][columns].
         path: the file; its folder is made.
         heads: one for each column.
         title: of the whole figure.
+        unit: what the scores are measured in.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,7 +65,13 @@ def draw(panels: Sequence[Sequence[Panel]], path: Path, heads: Sequence[str], ti
     rows, columns = len(panels), len(heads)
     figure = Figure(figsize=(6.2 * columns, 1.0 + 2.05 * rows), dpi=130, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    shown = [panel for across in panels for panel in across]
+    scores = np.concatenate([line.scores for panel in shown for line in panel.lines.values()])
+    low, high = float(scores.min()), float(scores.max())
+    room = (high - low) * np.array([-0.16, 0.2])
+    grid[0][0].set_ylim(low + room[0], high + room[1])
+    grid[0][0].set_xlim(0, max(panel.seconds for panel in shown))
     for row, across in enumerate(panels):
         for column, panel in enumerate(across):
             axes = grid[row][column]
@@ -70,7 +79,7 @@ def draw(panels: Sequence[Sequence[Panel]], path: Path, heads: Sequence[str], ti
             if row == 0:
                 _head(axes, heads[column])
             if column == 0:
-                axes.set_ylabel("p(fake)", color=_INK)
+                axes.set_ylabel(unit, color=_INK, fontsize=9.5)
             if row == rows - 1:
                 axes.set_xlabel("seconds", color=_INK)
     handles, names = grid[0][0].get_legend_handles_labels()
@@ -81,36 +90,30 @@ def draw(panels: Sequence[Sequence[Panel]], path: Path, heads: Sequence[str], ti
     figure.savefig(path)
 
 
-def probability(frame_scores: NDArray[Any]) -> NDArray[np.float64]:
-    """Return sigmoid(2 z) of frame scores z: the loss is a cross-entropy over the two logits (-z, +z)."""
-    return 0.5 * (1 + np.tanh(np.asarray(frame_scores, np.float64)))
-
-
 def _draw_panel(axes: Axes, panel: Panel) -> None:
-    for height, (kind, stretches) in enumerate(panel.segments.items()):
+    axes.axhline(0, color=_FAINT, linewidth=0.8, zorder=1)
+    inside = axes.get_xaxis_transform()
+    for kind, stretches in panel.segments.items():
         for start, end in stretches:
             axes.axvspan(start, end, color=_SHADE, linewidth=0, zorder=0)
-            axes.text(
-                (start + end) / 2, 1.06 - 0.11 * height, f"fake {kind}", ha="center", va="top", fontsize=9, color=_INK
-            )
+            axes.text((start + end) / 2, 0.97, f"fake {kind}", transform=inside, ha="center", va="top", fontsize=9)
     for word, (start, end) in panel.marks.items():
-        axes.plot([start, end], [-0.045, -0.045], color=_INK, linewidth=2.5, solid_capstyle="butt", zorder=4)
-        axes.text(end + 0.03, -0.05, word, va="center", fontsize=8.5, color=_INK, zorder=4)
-    axes.axhline(0.5, color=_FAINT, linewidth=0.8, zorder=1)
+        axes.plot(
+            [start, end], [0.05, 0.05], transform=inside, color=_INK, linewidth=3, solid_capstyle="butt", zorder=4
+        )
+        axes.text(end + 0.03, 0.045, word, transform=inside, va="center", fontsize=9, color=_INK, zorder=4)
     for number, (feature, line) in enumerate(panel.lines.items()):
         axes.plot(
             line.times_seconds,
-            line.probabilities,
+            line.scores,
             label=feature,
             color=COLOURS[number % len(COLOURS)],
             linestyle=_STYLES[number % len(_STYLES)],
             linewidth=1.9,
             zorder=3,
         )
+    axes.axvline(panel.seconds, color=_FAINT, linewidth=0.8, linestyle=":", zorder=1)
     axes.set_title(panel.title, loc="left", fontsize=10.5, color=_INK)
-    axes.set_xlim(0, panel.seconds)
-    axes.set_ylim(-0.1, 1.1)
-    axes.set_yticks([0, 0.5, 1])
     axes.tick_params(colors=_INK, length=3, labelsize=9)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
