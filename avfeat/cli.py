@@ -6,13 +6,15 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from avfeat.console import align, errors_to_exit
+from avfeat.convert_cli import app as convert_app
 from avfeat.manifest_cli import app as manifest_app
 from avfeat.progress import duration
+from avfeat.weights_cli import app as weights_app
 
 if TYPE_CHECKING:
     from avfeat.options import Report
@@ -22,9 +24,14 @@ app = typer.Typer(
     help="Frozen audio-visual features of talking-face videos, extracted once and stored whole.\n\n"
     "Exit codes: 0 all done, 1 stopped or found something wrong, 2 wrong command, 3 finished with failed clips.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # drawing help with rich takes longer than all the rest of it
     pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"max_content_width": 120},
 )
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(weights_app, name="weights")
+app.add_typer(convert_app)
 
 FINISHED_WITH_FAILURES = 3
 STATUS_HEADS = {
@@ -119,6 +126,10 @@ def extract(
         str | None,
         typer.Option(metavar="PATH|random[:SEED]", help="An encoder's own file or folder, or seeded random weights."),
     ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="One of an encoder's settings, see avfeat encoders NAME."),
+    ] = None,
     on_no_face: Annotated[
         Literal["fail", "center"],
         typer.Option(help="Without a face: fail the clip (face and mouth views), or crop the middle as the reference."),
@@ -152,10 +163,11 @@ def extract(
         silent_seconds=clip_timeout,
         views=ViewSettings(on_no_face=on_no_face),
     )
+    how: dict[str, Any] = {"weights": file, "seed": seed, "settings": _settings(setting or [])}
     if dry_run:
-        _print_estimate(estimate(clips, folder, encoder, store, options, weights=file, seed=seed), as_json)
+        _print_estimate(estimate(clips, folder, encoder, store, options, **how), as_json)
         return
-    report = run(clips, folder, encoder, store, options, weights=file, seed=seed)
+    report = run(clips, folder, encoder, store, options, **how)
     _print_report(report, store, as_json)
     if report.stopped:
         raise typer.Exit(1)
@@ -193,7 +205,7 @@ def check(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether a store is whole and true: checksums, lengths, finite values, index against array and manifest."""
+    """Say whether a store is whole and true, byte by byte, and drop what is not."""
     from avfeat.store_check import check_store
 
     report = check_store(store, deep=not quick, repair=repair)
@@ -209,6 +221,14 @@ def _weights(text: str | None) -> tuple[Path | None, int | None]:
     if text == "random" or (text.startswith("random:") and text.removeprefix("random:").isdigit()):
         return None, int(text.removeprefix("random").removeprefix(":") or 0)
     return Path(text), None
+
+
+def _settings(texts: list[str]) -> dict[str, str]:
+    parts = [text.partition("=") for text in texts]
+    for name, equals, _ in parts:
+        if not equals:
+            raise typer.BadParameter(f"--set {name}: write NAME=VALUE.")
+    return {name: value for name, _, value in parts}
 
 
 def _print_report(report: Report, store: Path, as_json: bool) -> None:

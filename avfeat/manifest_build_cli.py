@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from avfeat.manifest import DatasetInfo
     from avfeat.manifest_build import Built
 
-app = typer.Typer(help="Make a manifest of a dataset: list its clips and probe each file.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make a manifest of a dataset: list its clips and probe each file.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="The Parquet file to write.")]
 Name = Annotated[str, typer.Option(help="Dataset name, a-z 0-9 . _ -; by default that of the output file.")]

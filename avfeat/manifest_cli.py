@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from avfeat.manifest_split import Resplit
     from avfeat.manifest_summary import Summary
 
-app = typer.Typer(help="Make, check and show manifests: tables of clips.", no_args_is_help=True)
+app = typer.Typer(help="Make, check and show manifests: tables of clips.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(build_app, name="build")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from avfeat.encoders import resolve
 from avfeat.extract import ClipResult
@@ -32,6 +33,7 @@ def extract(
     *,
     weights: Path | None = None,
     seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Report:
     """Extract what is missing of ``features`` for the clips of ``manifest`` and return what this run did.
 
@@ -47,13 +49,14 @@ def extract(
         options: how.
         weights: a file or folder in place of an encoder's own weights; needs a single encoder.
         seed: random weights with this seed in place of trained ones; names get ``-random``.
+        settings: an encoder's named choices; needs a single encoder.
 
     Raises:
         AvfeatError: nothing can be extracted here; what was committed before stands.
     """
     options = options or Options()
     began = time.monotonic()
-    session = Session(manifest, root, store, resolve(features, weights=weights, seed=seed), options)
+    session = Session(manifest, root, store, resolve(features, weights=weights, seed=seed, settings=settings), options)
     tasks = session.tasks()
     report = Report(parts_left=len(tasks))
     if tasks:
@@ -97,6 +100,7 @@ def estimate(
     *,
     weights: Path | None = None,
     seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Estimate:
     """Return what ``extract`` with the same arguments would do; measures a few clips, commits nothing of them.
 
@@ -104,7 +108,7 @@ def estimate(
         AvfeatError: as ``extract`` does.
     """
     options = options or Options()
-    session = Session(manifest, root, store, resolve(features, weights=weights, seed=seed), options)
+    session = Session(manifest, root, store, resolve(features, weights=weights, seed=seed, settings=settings), options)
     tasks = session.tasks()
     if not tasks:
         return Estimate(0, 0, 0.0, {}, 0.0, 0, 0.0)

@@ -6,15 +6,19 @@ import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avfeat.console import align, errors_to_exit
-from avfeat.encoders.base import Card
 from avfeat.errors import WeightsError
 
-app = typer.Typer(help="Find, fetch, convert and check the weights of encoders.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from avfeat.encoders.base import Card
+
+app = typer.Typer(
+    help="Find, fetch, convert and check the weights of encoders.", no_args_is_help=True, rich_markup_mode=None
+)
 
 Name = Annotated[str, typer.Argument(metavar="ENCODER", help="An encoder with weights, see avfeat weights list.")]
 

@@ -21,7 +21,10 @@ app = typer.Typer(
     "Exit codes: 0 all done, 1 stopped or found something wrong (an interrupted fit still writes its best probe), "
     "2 wrong command, 3 finished, but some files could not be scored.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # drawing help with rich takes longer than all the rest of it
     pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"max_content_width": 120},
 )
 
 FINISHED_WITH_FAILURES = 3
