@@ -10,6 +10,9 @@ antialiasing, and then turned, both by the view's filter; a smaller one is turne
 ``mouth`` is AV-HuBERT's: ``crops.mouth_transforms``, ``crops.warp_window``, ``crops.grey``; its recipe ``colour`` is
 the same without the grey, ``steady`` is Auto-AVSR's own, in colour: ``crops.steady_transforms``.
 
+The recipe ``plain`` of ``face`` is that of FSFM, after face detectors: ``margin`` times the longer side of the box
+around the frame's own points, in whole pixels, not turned; held inside the picture, and smaller near its borders.
+
 What lies outside the picture is black in ``face`` and ``mouth``, and neither smooths landmarks across a cut.
 """
 
@@ -58,6 +61,8 @@ def cutter_of(view: View, settings: ViewSettings, track: Track | None, clip_id: 
     filled = (
         fill_gaps(track, math.inf, clip_id) if settings.on_no_face == "center" else fill_gaps(track, clip_id=clip_id)
     )
+    if view.recipe == "plain":
+        return PlainSquare(view, filled.points, settings.face_margin)
     if view.recipe == "steady":
         return _steady_mouth(view, [filled.points[shot] for shot in shots(filled)])
     parts = [
@@ -162,6 +167,29 @@ class UprightSquare:
         across, down, half = cosine * scale, sine * scale, size / 2
         turn = (across, -down, middle_x - (across - down) * half, down, across, middle_y - (down + across) * half)
         return np.asarray(image.transform((size, size), Image.Transform.AFFINE, turn, self._filter))
+
+
+class PlainSquare:
+    """The kind ``face``, recipe ``plain``: landmarks [T, 68, 2]."""
+
+    def __init__(self, view: View, points: NDArray[np.float32], margin: float):
+        self.shape: tuple[int, ...] = (view.size_px, view.size_px, 3)
+        self._size = view.size_px
+        self._filter = _FILTERS[view.resample]
+        low, high = np.floor(points.min(axis=1)), np.ceil(points.max(axis=1))
+        self._boxes = np.concatenate([low, high], axis=1).astype(np.int64)
+        self._margin = margin
+
+    def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:
+        """Return the square around the face, squashed where the picture's border has cut it."""
+        x0, y0, x1, y1 = self._boxes[frame].tolist()
+        side = int(self._margin * max(x1 - x0, y1 - y0))
+        left, top = max((x0 + x1) // 2 - side // 2, 0), max((y0 + y1) // 2 - side // 2, 0)
+        side = min(side, picture.shape[1] - left, picture.shape[0] - top)
+        if side <= 0:
+            return np.zeros(self.shape, np.uint8)
+        square = Image.fromarray(np.ascontiguousarray(picture[top : top + side, left : left + side]))
+        return np.asarray(square.resize((self._size, self._size), self._filter))
 
 
 def _around(

@@ -29,13 +29,14 @@ class View:
     size_px: int = 0
     resample: Literal["", "bicubic", "bilinear"] = ""
     fit: Literal["", "squash", "centre", "letterbox"] = ""
-    recipe: Literal["", "colour", "steady"] = ""
+    recipe: Literal["", "colour", "steady", "plain"] = ""
 
 
 SOUND = View("sound")
 TRACK = View("track")
 FRAME = View("frame", 224, "bicubic", "squash")
 FACE = View("face", 224, "bicubic")
+FACE_PLAIN = View("face", 224, "bicubic", recipe="plain")
 MOUTH = View("mouth", 96)
 MOUTH_COLOUR = View("mouth", 96, recipe="colour")
 MOUTH_STEADY = View("mouth", 96, recipe="steady")

@@ -416,12 +416,12 @@ def test_the_published_sizes_have_the_published_number_of_parameters() -> None:
     assert fusion == 18_899_712
 
 
-def test_random_weights_follow_the_seed_and_pytorchs_rules() -> None:
+def test_random_weights_follow_the_seed_and_their_rules() -> None:
     one, same, other = (fresh_tensors(branch_shapes("video", TINY), seed, "v") for seed in (3, 3, 4))
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert not torch.equal(one["embed.0.weight"], other["embed.0.weight"])
     assert one["embed.0.bias"].abs().max() == pytest.approx(64**-0.5, rel=0.1)
-    assert one["frontend.frontend3D.0.weight"].abs().max() == pytest.approx(245**-0.5, rel=0.01)
+    assert one["frontend.frontend3D.0.weight"].std() == pytest.approx((2 / 245) ** 0.5, rel=0.05)
     assert one["encoders.0.self_attn.pos_bias_u"].abs().max() == pytest.approx((6 / 12) ** 0.5, rel=0.2)
     assert one["encoders.1.conv_module.norm.running_var"].eq(1).all() and one["after_norm.bias"].eq(0).all()
 

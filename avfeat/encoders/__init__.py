@@ -38,6 +38,7 @@ ENCODERS = {
     "avhubert-large-iter5-trimmed": "avfeat.encoders.avhubert",
     "auto-avsr": "avfeat.encoders.auto_avsr",
     "braven-large": "avfeat.encoders.braven",
+    "fsfm-vit-b16": "avfeat.encoders.fsfm",
 }
 
 GROUP = "avfeat.encoders"

@@ -193,10 +193,11 @@ def attention_shapes(name: str, sizes: Sizes) -> Shapes:
 
 
 def fresh_tensors(wanted: Mapping[str, tuple[int, ...]], seed: int, what: str) -> dict[str, Tensor]:
-    """Return float32 tensors as the reference starts from them; the same seed and ``what`` give the same ones.
+    """Return float32 tensors that have learned nothing; the same seed and ``what`` give the same ones.
 
-    These are PyTorch's own defaults: weights and biases of maps uniform within 1 / sqrt(inputs), norms 1 and 0. The
-    biases u and v of attention are Xavier uniform, and channel scales (``gamma``) 0.1.
+    As the reference starts: weights and biases of maps uniform within 1 / sqrt(inputs), which is PyTorch's default,
+    norms 1 and 0, the biases u and v of attention Xavier uniform, channel scales (``gamma``) 0.1. But the ResNets'
+    convolutions are He normal: with PyTorch's default and norms that have seen nothing, no sound would reach their end.
     """
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{what}".encode()))
     return {key: _fresh(key, shape, wanted, generator) for key, shape in wanted.items()}
@@ -213,6 +214,8 @@ def _fresh(
         bound = math.sqrt(6 / sum(shape))
     elif len(weight) == 1:
         return torch.full(shape, 1.0 if last in ("weight", "running_var") else 0.0)
+    elif name.startswith("frontend."):
+        return torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
     else:
         bound = 1 / math.sqrt(math.prod(weight[1:]))
     return torch.empty(shape).uniform_(-bound, bound, generator=generator)
