@@ -271,3 +271,12 @@ def test_a_set_that_cannot_teach_is_refused_in_one_sentence():
         FeatureSet.from_arrays([rows, spoilt], [0, 1], ["a", "b"])
     with pytest.raises(ProbeError, match=r"Validation set: frames are feature \(5 wide\), but the probe reads feature \(4 wide\)"):
         fit(FeatureSet.from_arrays([rows, rows], [0, 1]), FeatureSet.from_arrays([np.ones((3, 5))] * 2, [0, 1]))
+
+
+def test_on_a_slope_that_goes_on_the_search_doubles_its_step():
+    steps = search(np.array([1000.0]), LbfgsSettings())
+    point, visited = next(steps), []
+    for _ in range(6):
+        point = steps.send((float(abs(point[0])), np.sign(point)))
+        visited.append(float(point[0]))
+    assert visited == [999.0, 998.0, 996.0, 992.0, 984.0, 968.0]
