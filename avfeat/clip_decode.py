@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -10,8 +11,8 @@ import av.error
 import av.stream
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
+from av.filter import Graph
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -170,7 +171,7 @@ class Sound(_Stream):
     def __init__(self, opened: Opened, stream: AudioStream):
         super().__init__(opened, stream, Fraction(0))
         self.line = SoundLine()
-        self._resampler: AudioResampler | None = None
+        self._resampler: Graph | None = None
         self._shape: tuple[str, str, int] | None = None
 
     def take(self, frame: AudioFrame) -> None:
@@ -184,13 +185,11 @@ class Sound(_Stream):
         if count.end is None or shape != self._shape or abs(seconds - count.end) > SOUND_JUMP:
             self._flush()
             self._shape = shape
-            self._resampler = AudioResampler(format="s16", layout="mono", rate=SOUND_RATE_HZ)
+            self._resampler = self._make_resampler(*shape)
             self.line.begin(seconds)
             count.end = seconds
         count.end += length
         count.step = max(count.step, length)
-        # Stamps have done their work; without them the resampler can only count samples.
-        frame.pts = None
         self._resample(frame)
 
     def finish(self) -> None:
@@ -203,21 +202,34 @@ class Sound(_Stream):
             self.line.cut(announced)
             self.count.end = announced
 
+    def _make_resampler(self, sample_format: str, layout: str, rate_hz: int) -> Graph:
+        try:
+            # PyAV's own AudioResampler is such a graph, with an idle thread for each processor.
+            graph = Graph()
+            graph.threads = 1
+            source = graph.add("abuffer", sample_rate=str(rate_hz), sample_fmt=sample_format, channel_layout=layout)
+            mono = graph.add("aformat", sample_rates=str(SOUND_RATE_HZ), sample_fmts="s16", channel_layouts="mono")
+            graph.link_nodes(source, mono, graph.add("abuffersink")).configure()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise UnreadableError(
+                f"{self._opened.name}: sound of {layout} in the format {sample_format} cannot be mixed to mono."
+            ) from error
+        return graph
+
     def _flush(self) -> None:
         self._resample(None)
         self._resampler = None
 
     def _resample(self, frame: AudioFrame | None) -> None:
+        """Put a frame through the resampler, None at the end of a stretch, and lay what comes out on the line."""
         if self._resampler is None:
             return
-        try:
-            parts = self._resampler.resample(frame)
-        except (av.error.FFmpegError, ValueError) as error:
-            raise UnreadableError(
-                f"{self._opened.name}: sound in the layout {self._shape} cannot be mixed to mono."
-            ) from error
-        for part in parts:
-            self.line.add(part.to_ndarray()[0])
+        self._resampler.push(frame)
+        with suppress(av.error.BlockingIOError, av.error.EOFError):
+            while True:
+                part = self._resampler.pull()
+                assert isinstance(part, AudioFrame)
+                self.line.add(part.to_ndarray()[0])
 
 
 class Pass:

@@ -270,6 +270,15 @@ def test_a_long_clip_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> No
     assert long < short + 300_000
 
 
+def test_a_clip_is_decoded_in_the_thread_that_asks_for_it(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", rising(Fraction(25), 3), [(Fraction(0), tone(3))])
+    tasks = Path("/proc/self/task")
+    before = len(list(tasks.iterdir()))
+    with Clip(tmp_path / "a.mp4", "a", block_frames=4) as clip:
+        during = [len(list(tasks.iterdir())) for _ in clip.blocks()]
+    assert set(during) == {before}
+
+
 def test_where_the_picture_changes_its_size_the_first_size_stays(tmp_path: Path) -> None:
     def picture(size: int) -> Callable[[int], NDArray[np.uint8]]:
         return lambda number: np.full((size, size, 3), 9 * number, np.uint8)
