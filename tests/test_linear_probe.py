@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.ragged import planted, planted_arrays
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
@@ -14,6 +13,7 @@ from probes.fit import fit
 from probes.heads.linear import LinearProbe
 from probes.pooling import Pooling
 from probes.probe_file import load_probe, write_probe
+from tests.ragged import planted, planted_arrays
 
 
 def test_a_probe_learns_the_planted_direction_and_ranks_new_clips():
