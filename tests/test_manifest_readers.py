@@ -1,12 +1,14 @@
 """Folders and CSV files as lists of clips."""
 
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from avfeat.datasets import csv, folder
-from avfeat.datasets.base import ids_of_paths
+from avfeat.datasets.base import id_of_path, ids_of_paths
 from avfeat.errors import ManifestError
 from avfeat.manifest import DatasetInfo, Manifest
 
@@ -22,6 +24,13 @@ def test_ids_are_paths_without_suffix_and_keep_it_only_where_two_files_would_sha
     assert ids_of_paths(["a/x.mp4", "b/x.mp4", "a/y.mp4", "a/y.AVI", "z.tar.mp4", ".mp4"]) == [
         "a/x", "b/x", "a/y.mp4", "a/y.AVI", "z.tar", ".mp4",
     ]  # fmt: skip
+
+
+@given(path=st.text(alphabet="a./é ", min_size=1, max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_an_id_ends_where_pathlib_says_that_the_suffix_begins(path: str) -> None:
+    if path == str(PurePosixPath(path)):
+        assert id_of_path(path) == path.removesuffix(PurePosixPath(path).suffix)
 
 
 def test_an_id_with_a_kept_suffix_does_not_take_another_clips_id() -> None:
