@@ -137,7 +137,7 @@ def test_blocks_give_what_the_whole_clip_gives_at_once(
     rows = encode(net, mouths, None, "v")["v"]
     with torch.inference_mode():
         whole = torch.from_numpy(normalised(central(mouths), 0, frames))[None]
-        at_once = net._model(None, whole)[None][0].numpy()
+        at_once = net.model(None, whole)[None][0].numpy()
     assert np.abs(rows - at_once).max() < 2e-6
     monkeypatch.setattr(encoder_room, "BLOCK_FRAMES", 7)
     assert np.abs(rows - encode(net, mouths, None, "v")["v"]).max() < 2e-6

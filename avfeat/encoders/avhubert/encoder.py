@@ -51,7 +51,7 @@ class AvHubertEncoder(ClipEncoder):
         prepare_device(device)
         self.card = card
         self.wanted = wanted
-        self._model = model.to(device)
+        self.model = model.to(device)
         self._settings = settings
         self._trimmed = trimmed
         self._device = device
@@ -114,14 +114,14 @@ class AvHubertEncoder(ClipEncoder):
         if not len(sound):
             raise TooShortError("there is no sample of sound.")
         steps = torch.from_numpy(filterbank.stacked_filterbank(sound)).to(self._device)
-        out: Tensor = self._model.feature_extractor_audio(steps)
+        out: Tensor = self.model.feature_extractor_audio(steps)
         return out
 
     def _seen(self, mouths: Mouths, start: int, stop: int) -> Tensor:
         """Return the front-end's output for the pictures ``start`` to ``stop`` of a clip, block by block."""
         if not len(mouths):
             raise TooShortError("there is no picture.")
-        front_end = self._model.feature_extractor_video
+        front_end = self.model.feature_extractor_video
         vectors = []
         for first in range(start, stop, BLOCK_FRAMES):
             last = min(first + BLOCK_FRAMES, stop)
@@ -147,5 +147,5 @@ class AvHubertEncoder(ClipEncoder):
 
     def _rows(self, names: Sequence[FeatureName], heard: Tensor | None, seen: Tensor | None) -> dict[FeatureName, Rows]:
         batch = [None if each is None else each[None] for each in (heard, seen)]
-        found = self._model.transform(batch[0], batch[1], {name.layer for name in names})
+        found = self.model.transform(batch[0], batch[1], {name.layer for name in names})
         return {name: found[name.layer][0].cpu().numpy() for name in names}
