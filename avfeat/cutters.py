@@ -12,6 +12,8 @@ the same without the grey, ``steady`` is Auto-AVSR's own, in colour: ``crops.ste
 
 The recipe ``plain`` of ``face`` is that of FSFM, after face detectors: ``margin`` times the longer side of the box
 around the frame's own points, in whole pixels, not turned; held inside the picture, and smaller near its borders.
+``still`` is the same, but one square for a whole shot, around the median of its boxes, so that what moves in it is the
+face and not the square.
 
 What lies outside the picture is black in ``face`` and ``mouth``, and neither smooths landmarks across a cut.
 """
@@ -61,8 +63,12 @@ def cutter_of(view: View, settings: ViewSettings, track: Track | None, clip_id: 
     filled = (
         fill_gaps(track, math.inf, clip_id) if settings.on_no_face == "center" else fill_gaps(track, clip_id=clip_id)
     )
-    if view.recipe == "plain":
-        return PlainSquare(view, filled.points, settings.face_margin)
+    if view.recipe in ("plain", "still"):
+        boxes = np.concatenate([filled.points.min(axis=1), filled.points.max(axis=1)], axis=1)
+        if view.recipe == "still":
+            for shot in shots(filled):
+                boxes[shot] = np.median(boxes[shot], axis=0)
+        return PlainSquare(view, boxes, settings.face_margin)
     if view.recipe == "steady":
         return _steady_mouth(view, [filled.points[shot] for shot in shots(filled)])
     parts = [
@@ -170,14 +176,13 @@ class UprightSquare:
 
 
 class PlainSquare:
-    """The kind ``face``, recipe ``plain``: landmarks [T, 68, 2]."""
+    """The kind ``face``, recipes ``plain`` and ``still``: boxes [T, 4], left, top, right and bottom in pixels."""
 
-    def __init__(self, view: View, points: NDArray[np.float32], margin: float):
+    def __init__(self, view: View, boxes: NDArray[np.float32], margin: float):
         self.shape: tuple[int, ...] = (view.size_px, view.size_px, 3)
         self._size = view.size_px
         self._filter = _FILTERS[view.resample]
-        low, high = np.floor(points.min(axis=1)), np.ceil(points.max(axis=1))
-        self._boxes = np.concatenate([low, high], axis=1).astype(np.int64)
+        self._boxes = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(np.int64)
         self._margin = margin
 
     def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:

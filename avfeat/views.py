@@ -29,7 +29,7 @@ class View:
     size_px: int = 0
     resample: Literal["", "bicubic", "bilinear"] = ""
     fit: Literal["", "squash", "centre", "letterbox"] = ""
-    recipe: Literal["", "colour", "steady", "plain"] = ""
+    recipe: Literal["", "colour", "steady", "plain", "still"] = ""
 
 
 SOUND = View("sound")

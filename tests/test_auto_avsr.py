@@ -434,7 +434,8 @@ def test_the_card_says_what_each_stream_reads_and_the_setting_changes_the_crop()
         "av": ["sound", "mouth"],
     }
     assert card.outputs["v"].reads[0].recipe == "colour"
-    assert auto_avsr.card(MOUTH_STEADY).outputs["av"].reads[1] == MOUTH_STEADY
+    steady = card_of("auto-avsr", {"crop": "auto-avsr"})
+    assert steady.outputs["av"].reads[1] == steady.outputs["v"].reads[0] == MOUTH_STEADY
 
 
 def clip(frames: int, samples: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -19,7 +19,7 @@ from reader_goldens import SHARED, worst
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from avfeat.encoders import build_encoder, fsfm, fsfm_encoder, resolve
+from avfeat.encoders import build_encoder, card_of, fsfm, fsfm_encoder, resolve
 from avfeat.encoders.base import Encoder, FeatureName, Output, Rows
 from avfeat.encoders.fsfm import Sizes
 from avfeat.encoders.fsfm_encoder import (
@@ -35,13 +35,17 @@ from avfeat.encoders.fsfm_encoder import (
 )
 from avfeat.encoders.fsfm_model import FaceTransformer, fresh_tensors, network_of, official_shapes
 from avfeat.errors import EncoderError, WeightsError
-from avfeat.views import FACE_PLAIN, ViewMaker, Views, ViewSettings
+from avfeat.views import FACE, FACE_PLAIN, View, ViewMaker, Views, ViewSettings
 
 TINY = Sizes(width=32, layers=3, heads=4)
 FILES = ("golden.json", "io.safetensors", "state_dict.safetensors")
 
 
-def golden_sets() -> Iterator[Any]:
+def golden_sets() -> list[Any]:
+    return list(_golden_sets())
+
+
+def _golden_sets() -> Iterator[Any]:
     if (SHARED / "fsfm").is_dir():
         yield pytest.param(SHARED / "fsfm", marks=pytest.mark.shared, id="shared")
     for folder in more_folders("state_dict.safetensors"):
@@ -93,18 +97,10 @@ def noise(count: int, size: int = 224) -> NDArray[np.uint8]:
 
 def file_content(state: dict[str, Tensor]) -> dict[str, Any]:
     """Return what an official file holds beside the encoder: training's parts and a Namespace."""
-    training = {
-        "mask_token": torch.zeros(1),
-        "decoder_blocks.0.norm1.bias": torch.zeros(4),
-        "rep_decoder_pred.bias": torch.zeros(2),
-    }
-    heads = {"projector.projection_head.0.bias": torch.zeros(2), "predictor.projection_head.0.bias": torch.zeros(2)}
-    return {
-        "model": state | training | heads,
-        "epoch": 400,
-        "args": argparse.Namespace(lr=1e-4, device="cuda"),
-        "scaler": {},
-    }
+    training = ("mask_token", "decoder_blocks.0.norm1.bias", "rep_decoder_pred.bias", "decoder_norm.weight")
+    heads = ("projector.projection_head.0.bias", "predictor.projection_head.0.bias")
+    model = state | {key: torch.zeros(2) for key in (*training, *heads)}
+    return {"model": model, "epoch": 400, "args": argparse.Namespace(lr=1e-4, device="cuda"), "scaler": {}}
 
 
 @pytest.mark.parametrize("folder", golden_sets())
@@ -129,7 +125,7 @@ def test_a_crop_gives_the_references_features(folder: Path) -> None:
     ):
         encoder = encoder_of(weights, fit=fit)
         size = encoder.view.size_px
-        picture = np.asarray(crop.resize((size, size), Image.Resampling.BICUBIC))[None]
+        picture = np.array(crop.resize((size, size), Image.Resampling.BICUBIC))[None]
         assert (encoder.values(picture) - io[key]).abs().max() < 1e-6 * io[key].abs().max() + 1e-6
         for pooling, feature in wanted.items():
             (rows,) = rows_of(encoder_of(weights, pooling=pooling), picture)
@@ -299,6 +295,14 @@ def test_random_weights_follow_the_seed_and_the_references_rules() -> None:
     patch = positions[1 + 2 * 14 + 5]
     assert patch[[0, 8, 16, 24]].tolist() == pytest.approx([np.sin(5), np.cos(5), np.sin(2), np.cos(2)], abs=1e-6)
     assert patch[1] == pytest.approx(np.sin(5 / 10_000 ** (1 / 8)), abs=1e-6)
+
+
+def test_settings_choose_the_view() -> None:
+    def view(**settings: str) -> View:
+        return card_of("fsfm-vit-b16", settings).outputs[""].reads[0]
+
+    assert view() == FACE and view(crop="plain") == FACE_PLAIN
+    assert view(fit="resize256-centre224") == replace(FACE, size_px=256)
 
 
 def test_named_random_weights_build_the_published_size() -> None:

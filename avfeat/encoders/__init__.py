@@ -39,6 +39,8 @@ ENCODERS = {
     "auto-avsr": "avfeat.encoders.auto_avsr",
     "braven-large": "avfeat.encoders.braven",
     "fsfm-vit-b16": "avfeat.encoders.fsfm",
+    "videomae-large": "avfeat.encoders.videomae",
+    "videomae-large-face": "avfeat.encoders.videomae",
 }
 
 GROUP = "avfeat.encoders"

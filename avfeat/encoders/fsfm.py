@@ -7,9 +7,12 @@ checkpoint's last norm. ``@k`` is the same mean after block k; for ``class`` the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from avfeat import weights
 from avfeat.encoders.base import Card, Encoder, Output, Request, WeightFile
 from avfeat.encoders.settings import Setting, chosen
 from avfeat.timeline import RATE_HZ
@@ -37,6 +40,7 @@ class Sizes:
 
 SIZES = Sizes(width=768, layers=12, heads=12)
 
+_PLACE = "fsfm/VF2_ViT-B"
 _HUB = "https://huggingface.co/Wolowolo/fsfm-3c/resolve/main/pretrained_models/VF2_ViT-B"
 FILE = WeightFile("checkpoint-400.pth", f"{_HUB}/checkpoint-400.pth", "", 1_600_000_000)
 STATISTICS = WeightFile("pretrain_ds_mean_std.txt", f"{_HUB}/pretrain_ds_mean_std.txt")
@@ -91,19 +95,41 @@ def card(face: View = FACE) -> Card:
 CARDS = {NAME: card()}
 
 
-def official() -> Path:
+def card_of(name: str, settings: Mapping[str, Any]) -> Card:
+    """Return the card of the encoder with these settings.
+
+    Raises:
+        EncoderError: no such setting.
+    """
+    own = chosen(name, settings, SETTINGS[name])
+    return card(view(str(own["crop"]), str(own["fit"])))
+
+
+def where(name: str) -> Path:
     """Return where the official file is kept, whether it is there or not."""
-    return cache_dir() / "fsfm" / "VF2_ViT-B" / FILE.name
+    return cache_dir() / _PLACE / FILE.name
+
+
+def fetch(name: str) -> Path:
+    """Return the official file on this machine, fetched first where need be, its statistics beside it.
+
+    Raises:
+        WeightsError: they cannot be fetched; says which file to put where.
+    """
+    for file in (STATISTICS, FILE):
+        path = weights.fetch(f"{_PLACE}/{file.name}", [file.address], file.sha256)
+    return path
 
 
 def missing(name: str) -> str:
     """Return what this machine lacks to run the encoder, one sentence, or ``""``."""
-    path = official()
+    path = where(name)
     if path.is_file():
         return ""
     return (
-        f"its weights {FILE.name} ({FILE.size_bytes / 1e9:.1f} GB) are not here: put {FILE.address} and "
-        f"{STATISTICS.name} beside it into {path.parent}, or give the file with --weights"
+        f"its weights {FILE.name} ({FILE.size_bytes / 1e9:.1f} GB) are not here: fetch them with avfeat "
+        f"weights get {name}, or put {FILE.address} and {STATISTICS.name} beside it into {path.parent}, or give the "
+        "file with --weights"
     )
 
 
@@ -118,5 +144,5 @@ def build(request: Request) -> Encoder:
 
     settings = {key: str(value) for key, value in chosen(NAME, request.settings, SETTINGS[NAME]).items()}
     face = view(settings["crop"], settings["fit"])
-    weights = find_weights(request.weights, request.seed)
-    return FsfmEncoder(card(face), request.wanted, weights, settings, request.device)
+    found = find_weights(request.weights, request.seed)
+    return FsfmEncoder(card(face), request.wanted, found, settings, request.device)

@@ -18,7 +18,7 @@ from avfeat.checkpoints import open_checkpoint
 from avfeat.device import prepare_device
 from avfeat.encoders import shapes
 from avfeat.encoders.base import Card, FeatureName, FrameEncoder, Rows
-from avfeat.encoders.fsfm import NAME, SIZES, STATISTICS, Sizes, missing, official
+from avfeat.encoders.fsfm import NAME, SIZES, STATISTICS, Sizes, missing, where
 from avfeat.encoders.fsfm_model import LAYER_NORM_EPSILON, fresh_tensors, network_of, official_shapes
 from avfeat.errors import WeightsError
 from avfeat.views import view_versions
@@ -68,7 +68,7 @@ def find_weights(given: Path | None, seed: int | None) -> Weights:
         return Weights(fresh_tensors(SIZES, seed), SIZES, MEAN, DEVIATION, {"weights": "random", "seed": seed})
     if given is None and missing(NAME):
         raise WeightsError(f"{NAME}: {missing(NAME)}.")
-    path = given or official()
+    path = given or where(NAME)
     state = read_state(path)
     tensors = encoder_tensors(state, str(path), SIZES)
     mean, deviation, beside = statistics(path)

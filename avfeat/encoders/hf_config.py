@@ -47,7 +47,7 @@ def inspect(source: hf.Source, settings: Mapping[str, Any] | None = None) -> Fac
         WeightsError: files are missing, or do not say what is needed, or disagree with the record.
         SetupError: transformers is too old.
     """
-    _check_version()
+    check_version()
     if source.record is not None and source.folder is None:
         family = FAMILIES[source.record.family]
         config = _config_class(family)(**source.record.config)
@@ -66,7 +66,12 @@ def inspect(source: hf.Source, settings: Mapping[str, Any] | None = None) -> Fac
     return Facts(source, family, config, want, own, _card(source, family, config, want, view, own))
 
 
-def _check_version() -> None:
+def check_version() -> None:
+    """See that transformers is not too old.
+
+    Raises:
+        SetupError: it is.
+    """
     found = version("transformers")
     if tuple(int(part) for part in found.split(".")[:2]) < OLDEST:
         raise SetupError(

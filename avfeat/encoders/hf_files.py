@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from avfeat.encoders.hf import Source
-from avfeat.encoders.hf_records import NAMED
 from avfeat.errors import WeightsError
 from avfeat.weights import recorded_sha256
 
@@ -118,7 +117,9 @@ def find_folder(source: Source, *, weights: bool) -> Checkpoint:
 
 def how_to_place(name: str) -> str:
     """Return what to do on a machine that cannot reach the hub, for a message."""
-    option = "with --weights FOLDER" if name in NAMED else "as hf:FOLDER"
+    from avfeat.encoders import ENCODERS
+
+    option = "with --weights FOLDER" if name in ENCODERS else "as hf:FOLDER"
     return f"put {CONFIG}, {INPUT} and {_SAFE[0]} (or {_TORCH[0]}) into one folder and give it {option}"
 
 

@@ -35,9 +35,14 @@ class Sizes:
     resnet_width: int = 64
 
 
+def published_folder(family: str) -> Path:
+    """Return where the published files of an encoder are kept, whether they are there or not."""
+    return cache_dir() / family
+
+
 def published_path(family: str, file: WeightFile) -> Path:
     """Return where a published file is kept, whether it is there or not."""
-    return cache_dir() / family / file.name
+    return published_folder(family) / file.name
 
 
 def how_to_get(family: str, files: Mapping[str, WeightFile]) -> str:
@@ -46,5 +51,5 @@ def how_to_get(family: str, files: Mapping[str, WeightFile]) -> str:
     if not absent:
         return ""
     streams = "; ".join(f".{stream}: {file.name} from {file.address}" for stream, file in absent)
-    folder = cache_dir() / family
+    folder = published_folder(family)
     return f"weights are not here ({streams}): put them into {folder}, or give a file or folder with --weights"

@@ -6,12 +6,16 @@ third, which joins both (AV). ``@k`` is block k's own output, without the last n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from avfeat.encoders.auto_avsr.published import CARDS, FILES, NAME, card
-from avfeat.encoders.base import Encoder, Request
-from avfeat.encoders.readers import CROP, MOUTHS, how_to_get
+from avfeat.encoders.base import Card, Encoder, Request
+from avfeat.encoders.readers import CROP, MOUTHS, how_to_get, published_folder
 from avfeat.encoders.settings import Setting, chosen
 
-__all__ = ["CARDS", "SETTINGS", "build", "missing"]
+__all__ = ["CARDS", "SETTINGS", "build", "card_of", "missing", "where"]
 
 SETTINGS = {
     NAME: {
@@ -23,6 +27,20 @@ SETTINGS = {
         ),
     }
 }
+
+
+def card_of(name: str, settings: Mapping[str, Any]) -> Card:
+    """Return the card of the encoder with these settings.
+
+    Raises:
+        EncoderError: no such setting.
+    """
+    return card(MOUTHS[str(chosen(name, settings, SETTINGS[name])["crop"])])
+
+
+def where(name: str) -> Path:
+    """Return the folder that the encoder's official files belong in."""
+    return published_folder(name)
 
 
 def missing(name: str) -> str:
@@ -43,5 +61,5 @@ def build(request: Request) -> Encoder:
     settings = chosen(NAME, request.settings, SETTINGS[NAME])
     streams = list(dict.fromkeys(name.stream for name in request.wanted))
     found, origin = networks(streams, request.weights, request.seed)
-    mouth = MOUTHS[str(settings["crop"])]
-    return AutoAvsrEncoder(card(mouth), request.wanted, found, settings, origin, request.device)
+    own_card = card_of(request.encoder, request.settings)
+    return AutoAvsrEncoder(own_card, request.wanted, found, settings, origin, request.device)
