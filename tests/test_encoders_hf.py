@@ -138,6 +138,19 @@ def test_a_tensor_of_another_shape_is_named(copied: Callable[[str], Path]) -> No
         _build(f"hf:{folder}")
 
 
+def test_blocks_that_nobody_asked_for_are_not_even_read(copied: Callable[[str], Path]) -> None:
+    for family in ("hubert", "clip"):
+        folder = copied(family)
+        file = folder / "model.safetensors"
+        whole = load_file(file)
+        outer = {key for key in whole if "encoder.layers.2." in key and "text_model" not in key}
+        assert outer
+        save_file({key: tensor for key, tensor in whole.items() if key not in outer}, file, {"format": "pt"})
+        assert len(_rows(_build(f"hf:{folder}@1", f"hf:{folder}@2"))) == 2
+        with pytest.raises(WeightsError, match=r"lacks encoder\.layers\.2\.[^ ]+, .* and 11 more"):
+            _build(f"hf:{folder}")
+
+
 def test_heads_of_other_tasks_are_left_out(tmp_path: Path, originals: Callable[[str], Path]) -> None:
     config = transformers.Wav2Vec2Config.from_pretrained(originals("wav2vec2"))
     for form in ("Wav2Vec2ForCTC", "Wav2Vec2ForPreTraining", "Wav2Vec2ForXVector", "Wav2Vec2ForSequenceClassification"):
