@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,34 +79,18 @@ def produce(job: Job, landmarker: Callable[[], Landmarker]) -> Iterator[Views | 
     Raises:
         ClipError: nothing of the clip can be used.
     """
-    pictures = frozenset(view for view in job.views if view.kind not in ("sound", "track"))
-    with Clip(
-        job.path,
-        job.clip_id,
-        pictures=bool(pictures) or job.needs_track(),
-        sound=SOUND in job.views,
-    ) as clip:
+    pictures = any(view.kind not in ("sound", "track") for view in job.views)
+    with Clip(job.path, job.clip_id, pictures=pictures or job.needs_track(), sound=SOUND in job.views) as clip:
         failures = _impossible(clip, job.views)
         track = job.track
-        plain = frozenset(view for view in pictures if view.kind not in FOLLOWS_FACE)
-        following = pictures - plain
-        if clip.media.has_video and job.needs_track():
-            faces: list[list[Face]] = []
-            size = (clip.media.width or 0, clip.media.height or 0)
-            maker = ViewMaker(plain, job.settings, None, job.clip_id, *size)
-            start = 0
-            for block in clip.blocks():
-                faces.extend(landmarker().detect(block))
-                yield Views(start, maker.make(block, start)) if plain else Progress(start)
-                start += len(block)
-            track = choose_track(faces, *size)
-        else:
-            following = following | plain
-        if clip.media.has_video and following:
-            maker = ViewMaker(following, job.settings, track, job.clip_id, *_size(track, clip))
-            failures |= maker.failures
-            if following - maker.failures.keys():
-                yield from _blocks(clip, maker)
+        if clip.media.has_video:
+            try:
+                track = yield from _look(clip, job, landmarker, failures)
+            except ClipError as error:
+                if SOUND not in job.views or SOUND in failures:
+                    raise
+                # What can be heard is not lost with what cannot be seen.
+                failures |= {view: error for view in job.views if view != SOUND}
         sound = clip.sound() if SOUND in job.views and SOUND not in failures else None
         if TRACK in job.views and TRACK not in failures and track is not None:
             try:
@@ -114,6 +98,32 @@ def produce(job: Job, landmarker: Callable[[], Landmarker]) -> Iterator[Views | 
             except NoFaceError as error:
                 failures[TRACK] = error
         yield Ended(clip.facts(), Views(0, {}, sound, track, failures))
+
+
+def _look(
+    clip: Clip, job: Job, landmarker: Callable[[], Landmarker], failures: dict[View, ClipError]
+) -> Generator[Views | Progress, None, Track | None]:
+    """Yield all views that are pictures, note those that cannot be made in ``failures``, return the track."""
+    pictures = frozenset(view for view in job.views if view.kind not in ("sound", "track"))
+    plain = frozenset(view for view in pictures if view.kind not in FOLLOWS_FACE)
+    track, later = job.track, pictures
+    if job.needs_track():
+        later = pictures - plain
+        faces: list[list[Face]] = []
+        size = (clip.media.width or 0, clip.media.height or 0)
+        maker = ViewMaker(plain, job.settings, None, job.clip_id, *size)
+        start = 0
+        for block in clip.blocks():
+            faces.extend(landmarker().detect(block))
+            yield Views(start, maker.make(block, start)) if plain else Progress(start)
+            start += len(block)
+        track = choose_track(faces, *size)
+    if later:
+        maker = ViewMaker(later, job.settings, track, job.clip_id, *_size(track, clip))
+        failures |= maker.failures
+        if later - maker.failures.keys():
+            yield from _blocks(clip, maker)
+    return track
 
 
 def _blocks(clip: Clip, maker: ViewMaker) -> Iterator[Views]:

@@ -105,8 +105,8 @@ class Source:
 
     def attributes(self, name: str) -> dict[str, Mapping[str, Any]]:
         """Return what the store says about how each feature was made."""
-        key = self.manifest(name).key
-        return {feature: self._feature(key, feature).attributes for feature in self.features}
+        manifest = self.manifest(name)
+        return {feature: self._feature(manifest, feature).attributes for feature in self.features}
 
     def load(self, choice: Choice, *, labelled: bool = True) -> Loaded:
         """Read the usable clips of a choice; ``labelled`` leaves out those of unknown label.
@@ -119,7 +119,7 @@ class Source:
         manifest = self.manifest(choice.manifest)
         table = manifest.select(choice.split).table
         clip_ids, labels = table["clip_id"].to_pylist(), table["label"].to_pylist()
-        streams = [_Stream(self._feature(manifest.key, name)) for name in self.features]
+        streams = [_Stream(self._feature(manifest, name)) for name in self.features]
         left_out: Counter[str] = Counter()
         examples: dict[str, str] = {}
         used, joined, truncated = [], [], 0
@@ -156,15 +156,40 @@ class Source:
             raise StoreError(f"The store has no manifest {key!r}; it has {', '.join(known) or 'none yet'}.")
         return groups
 
-    def _feature(self, key: str, name: str) -> Feature:
-        groups = self._groups(key)
+    def _groups_for(self, manifest: Manifest) -> list[Group]:
+        """Return the groups of this very manifest, or else those of its name that hold all its clips at their paths.
+
+        New labels or splits give a manifest another key; the clips, and so their features, are still the same.
+        """
+        same = [store[manifest.key] for store in self._stores if manifest.key in store]
+        if same:
+            return same
+        wanted = _places(manifest)
+        named = [store[key] for store in self._stores for key in store if key.rpartition("-")[0] == manifest.info.name]
+        fitting = [group for group in named if wanted <= _places(group.manifest())]
+        if not fitting:
+            known = ", ".join(sorted({key for store in self._stores for key in store})) or "none yet"
+            raise StoreError(
+                f"The store has no features of {manifest.key}, nor of another {manifest.info.name} with all its clips; "
+                f"it has {known}."
+            )
+        return fitting
+
+    def _feature(self, manifest: Manifest, name: str) -> Feature:
+        groups = self._groups_for(manifest)
         having = [group for group in groups if name in group.features()]
         if not having:
             known = ", ".join(sorted({each for group in groups for each in group.features()})) or "none yet"
-            raise StoreError(f"{key} has no feature {name!r}; it has {known}.")
+            raise StoreError(f"{manifest.key} has no feature {name!r}; it has {known}.")
         if len(having) > 1:
-            raise StoreError(f"Several stores have {name!r} of {key}: name one of them only.")
+            where = ", ".join(str(group.path) for group in having)
+            raise StoreError(f"{name!r} of {manifest.key} is in several places ({where}): name one of the stores only.")
         return having[0][name]
+
+
+def _places(manifest: Manifest) -> set[tuple[str, str]]:
+    table = manifest.table
+    return set(zip(table["clip_id"].to_pylist(), table["path"].to_pylist(), strict=True))
 
 
 class _Stream:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 import avfeat
 import avfeat.cli
 from avfeat.errors import AvfeatError, EncoderError, UnreadableError
-from avfeat.manifest import Manifest
+from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.options import Options
 from avfeat.plan import Shard
 from avfeat.run import estimate, extract
@@ -186,3 +187,20 @@ def test_a_file_is_not_encoded_by_an_encoder_that_differs(made: tuple[Path, Mani
     like["identity"] = {**like["identity"], "sound": "48 kHz stereo"}
     with pytest.raises(EncoderError, match="sound"):
         list(avfeat.encode_files([folder / "face a.mp4"], ["logmel"], like={"logmel": like}, options=CPU))
+
+
+def test_sound_survives_pictures_that_cannot_be_decoded(made: tuple[Path, Manifest], tmp_path: Path) -> None:
+    folder, _ = made
+    clip = tmp_path / "blind.mp4"
+    data = bytearray((folder / "face_b.mp4").read_bytes())
+    with av.open(str(folder / "face_b.mp4")) as container:
+        for packet in container.demux(video=0):
+            if packet.pos is not None and packet.size:
+                data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    clip.write_bytes(data)
+    manifest = Manifest.from_rows([Row("blind", clip.name)], DatasetInfo("made"))
+    extract(manifest, tmp_path, ["logmel", "landmarks"], tmp_path / "store", CPU)
+    group = open_store(tmp_path / "store")["made"]
+    assert len(group["logmel"].clip("blind")) == 10
+    assert kinds(tmp_path / "store", "landmarks") == {"blind": "Unreadable"}
+    assert kinds(tmp_path / "store", "track") == {"blind": "Unreadable"}

@@ -51,8 +51,27 @@ def test_a_manifest_is_named_by_key_by_name_or_by_its_file(store, tmp_path):
     for name in (manifest.key, "tiny", str(tmp_path / "tiny.parquet")):
         assert len(source.load(Choice(name)).data) == 12
     manifest_of(6, "other").write(tmp_path / "other.parquet")
-    with pytest.raises(StoreError, match=rf"no manifest 'other-\w+'; it has {manifest.key}"):
+    with pytest.raises(StoreError, match=rf"no features of other-\w+.*it has {manifest.key}"):
         source.load(Choice(str(tmp_path / "other.parquet")))
+
+
+def test_new_splits_and_labels_read_the_features_that_are_there(store, tmp_path):
+    path, manifest, rows = store
+    again = manifest_of(splits=("test", "train"))
+    assert again.key != manifest.key
+    again.write(tmp_path / "again.parquet")
+    loaded = Source([path], ["logmel"]).load(Choice(str(tmp_path / "again.parquet"), "train"))
+    assert loaded.data.clip_ids == ("c02", "c03", "c06", "c07", "c10", "c11")
+    np.testing.assert_array_equal(loaded.data[0], rows["c02"])
+    assert (loaded.key, loaded.digest) == (again.key, again.digest)
+
+
+def test_a_manifest_with_a_clip_that_lies_elsewhere_is_not_taken_for_the_stored_one(store, tmp_path):
+    path, _, _ = store
+    moved = [Row("c00", "moved/c00.mp4", "train", 0)]
+    Manifest.from_rows(moved, DatasetInfo("tiny")).write(tmp_path / "moved.parquet")
+    with pytest.raises(StoreError, match="nor of another tiny with all its clips"):
+        Source([path], ["logmel"]).load(Choice(str(tmp_path / "moved.parquet")))
 
 
 def test_clips_that_cannot_be_used_are_counted_by_reason(tmp_path):
