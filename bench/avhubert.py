@@ -35,7 +35,7 @@ def measure(encoder: AvHubertEncoder, frames: int, rounds: int) -> list[Ratio]:
     sound = (0.1 * random.standard_normal(frames * SAMPLES_PER_FRAME)).astype(np.float32)
     views = Views(0, {MOUTH: mouths}, sound)
     audio = torch.from_numpy(stacked_filterbank(sound))[None]
-    video = torch.from_numpy(normalised(central(mouths), 0, frames))[None]
+    video = torch.from_numpy(normalised(central(mouths)))[None]
     name = encoder.card.name
     given = {"a": (audio, None), "v": (None, video), "av": (audio, video)}
 

@@ -18,12 +18,10 @@ from avfeat.encoders.avhubert.preprocess import central, normalised, silent_fram
 from avfeat.encoders.avhubert.reencode import reencoded
 from avfeat.encoders.base import Card, ClipEncoder, FeatureName, Late, Result, Rows
 from avfeat.encoders.blocks import STEM_REACH
+from avfeat.encoders.lips import BLOCK_FRAMES, LipStream
 from avfeat.errors import ClipError, LengthError, TooShortError
 from avfeat.timeline import RATE_HZ, SAMPLES_PER_FRAME
 from avfeat.views import MOUTH, Views
-
-BLOCK_FRAMES = 32
-"""Pictures that go through the ResNet at once: enough to keep the processor busy, whatever the clip's length."""
 
 Mouths = NDArray[np.uint8]
 Sound = NDArray[np.float32]
@@ -60,7 +58,7 @@ class AvHubertEncoder(ClipEncoder):
             "architecture": asdict(model.architecture),
             "settings": dict(settings),
             "trim_silence": trimmed,
-            "versions": {"torch": torch.__version__},
+            "versions": {"torch": torch.__version__.split("+")[0], "numpy": np.__version__},
         }
 
     @torch.inference_mode()
@@ -94,7 +92,7 @@ class AvHubertEncoder(ClipEncoder):
         if streams & {"v", "av"}:
             assert mouths is not None
             mouths = central(mouths)
-            seen = self._seen(mouths, 0, len(mouths))
+            seen = self._seen(mouths)
         rows: dict[FeatureName, Rows | ClipError] = {}
         for stream in sorted(streams):
             names = [name for name in wanted if name.stream == stream]
@@ -117,25 +115,24 @@ class AvHubertEncoder(ClipEncoder):
         out: Tensor = self.model.feature_extractor_audio(steps)
         return out
 
-    def _seen(self, mouths: Mouths, start: int, stop: int) -> Tensor:
-        """Return the front-end's output for the pictures ``start`` to ``stop`` of a clip, block by block."""
+    def _seen(self, mouths: Mouths) -> Tensor:
+        """Return the front-end's output for a clip's pictures."""
         if not len(mouths):
             raise TooShortError("there is no picture.")
         front_end = self.model.feature_extractor_video
-        vectors = []
-        for first in range(start, stop, BLOCK_FRAMES):
-            last = min(first + BLOCK_FRAMES, stop)
-            pictures = torch.from_numpy(normalised(mouths, first - STEM_REACH, last + STEM_REACH))
-            vectors.append(front_end.resnet.stretch(pictures.to(self._device)))
-        out: Tensor = front_end.proj(torch.cat(vectors))
+        lips = LipStream(front_end.resnet, self._device)
+        for start in range(0, len(mouths), BLOCK_FRAMES):
+            lips.take(torch.from_numpy(normalised(mouths[start : start + BLOCK_FRAMES])).to(self._device))
+        out: Tensor = front_end.proj(lips.finish())
         return out
 
     def _until(self, mouths: Mouths, seen: Tensor, frames: int) -> Tensor:
         """Return ``seen`` as it is for a clip that ends after ``frames`` pictures: the stem sees none behind."""
         if frames == len(seen):
             return seen
-        same = max(frames - STEM_REACH, 0)
-        return torch.cat([seen[:same], self._seen(mouths[:frames], same, frames)])
+        tail = self._seen(mouths[max(frames - 2 * STEM_REACH, 0) : frames])
+        changed = min(STEM_REACH, frames)
+        return torch.cat([seen[: frames - changed], tail[-changed:]])
 
     def _common(self, heard: int, seen: int) -> int:
         if abs(heard - seen) > 1 and self._settings["short_stream"] == "error":

@@ -15,7 +15,7 @@ CROP_PX = 88
 
 _MEAN, _DEVIATION = 0.421, 0.165
 _NORMALISED = ((np.arange(256) / 255 - _MEAN) / _DEVIATION).astype(np.float32)
-"""Each grey level as the network reads it: computed in float64, rounded once."""
+"""What each grey level becomes: computed in float64, rounded once."""
 
 SILENCE = 0.0005
 """Sound is silent as long as no sample's absolute value exceeds this, on a scale where 1 is the loudest."""
@@ -34,15 +34,9 @@ def central(mouths: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return mouths[:, top : top + CROP_PX, left : left + CROP_PX]
 
 
-def normalised(mouths: NDArray[np.uint8], start: int, stop: int) -> NDArray[np.float32]:
-    """Return the pictures ``start`` to ``stop`` as float32 (x / 255 - 0.421) / 0.165.
-
-    ``start`` may lie before the first and ``stop`` after the last picture: what is beyond is 0, as the network pads it.
-    """
-    inside = slice(max(start, 0), min(stop, len(mouths)))
-    pictures = np.zeros((stop - start, *mouths.shape[1:]), np.float32)
-    pictures[inside.start - start : inside.stop - start] = _NORMALISED[mouths[inside]]
-    return pictures
+def normalised(mouths: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the pictures as the network reads them: float32 (x / 255 - 0.421) / 0.165."""
+    return _NORMALISED[mouths]
 
 
 def silent_frames(sound: NDArray[Any]) -> int:
