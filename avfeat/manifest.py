@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +261,7 @@ class Manifest:
 
 
 def _column(rows: Sequence[Row], field: pa.Field) -> pa.Array:
-    values = [getattr(row, field.name) for row in rows]
+    values = list(map(attrgetter(field.name), rows))
     try:
         return pa.array(values, field.type)
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
