@@ -59,11 +59,14 @@ def test_an_open_mouth_darkens_the_lower_face_and_leaves_the_rest_alone(photogra
     assert dark[0] < dark[1] < dark[2] and dark[2] > dark[0] + 100
 
 
-def test_a_blink_changes_the_eyes_and_nothing_else():
+def test_a_blink_covers_the_dark_of_the_eyes_and_changes_nothing_else():
     portrait = Portrait(Look("astronaut", eye_distance_px=60), 256, 256)
-    changed = (portrait.picture(0.3, 0, 0, 0, STILL) != portrait.picture(0.3, 0, 0, 1, STILL)).any(-1)
+    awake, shut = (portrait.picture(0.3, 0, 0, blink, STILL) for blink in (0, 1))
+    changed = (awake != shut).any(-1)
     assert changed[80:120].any() and not changed[:80].any() and not changed[120:].any()
     assert changed.any(0)[:120].any() and changed.any(0)[136:].any() and not changed[:, 120:136].any()
+    for eye in (np.s_[94:108, 88:104], np.s_[94:108, 150:168]):
+        assert (shut[eye].max(-1) < 90).sum() < 0.5 * (awake[eye].max(-1) < 90).sum()
 
 
 def test_a_mirrored_look_is_the_same_face_seen_in_a_mirror_but_forged_lips_sit_on_the_same_side():
