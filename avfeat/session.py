@@ -60,7 +60,7 @@ class Session:
         self._paths = dict(zip(manifest.clip_ids, manifest.table["path"].to_pylist(), strict=True))
         self._names = {str(name): name for request in requests for name in request.wanted}
         self._reads = {
-            str(name): frozenset(card_of(request.encoder).output(name).reads)
+            str(name): frozenset(card_of(request.encoder, request.settings).output(name).reads)
             for request in requests
             for name in request.wanted
         }

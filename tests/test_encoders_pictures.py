@@ -13,6 +13,9 @@ from avfeat.encoders import build_encoder, card_of, resolve
 from avfeat.encoders.base import Encoder, Rows
 from avfeat.encoders.hf_vision import PictureEncoder
 from avfeat.errors import EncoderError, NoPicturesError
+from avfeat.manifest import DatasetInfo, Manifest, Row
+from avfeat.options import Options
+from avfeat.session import Session
 from avfeat.views import FRAME, View, Views
 from tests.tiny_models import TINY_PICTURES, tiny_clip, tiny_dinov2, tiny_siglip
 
@@ -117,6 +120,16 @@ def test_a_setting_changes_what_the_card_says_is_read(folders: Callable[[str], P
     encoder = "clip-vit-l14" if name == "named" else f"hf:{folders('clip')}"
     assert card_of(encoder).outputs[""].reads[0].fit == "squash"
     assert card_of(encoder, {"fit": "letterbox"}).outputs[""].reads[0].fit == "letterbox"
+
+
+def test_extraction_cuts_the_pictures_that_the_setting_asks_for(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    requests = resolve([f"hf:{folders('clip')}"], settings={"fit": "centre"})
+    manifest = Manifest.from_rows([Row("a", "a.mp4")], DatasetInfo("one"))
+    session = Session(manifest, tmp_path, tmp_path / "store", requests, Options(device="cpu"))
+    (task,) = session.tasks()
+    session.open([task])
+    (job,) = session.jobs(task)
+    assert job.views == {View("frame", 28, "bicubic", "centre")} == build_encoder(*requests).reads()
 
 
 def test_the_published_size_shares_the_view_that_others_read(tmp_path: Path) -> None:
