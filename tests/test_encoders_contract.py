@@ -13,10 +13,15 @@ from avfeat.landmarks import Track
 from avfeat.timeline import RATE_HZ, SAMPLES_PER_FRAME
 from avfeat.views import SOUND, TRACK, Views
 from tests.tiny_models import TINY_PICTURES, TINY_SPEECH
+from tests.tiny_native import TINY_NATIVE
 
 TINY = TINY_SPEECH | TINY_PICTURES
 # The published networks are too large for a test; tiny ones of their families stand in for them.
-EVERY = [*(name for name in ENCODERS if not card_of(name).weights), *TINY, *(f"{family} random" for family in TINY)]
+EVERY = [
+    *(name for name in ENCODERS if not card_of(name).weights),
+    *TINY,
+    *(f"{family} random" for family in (*TINY, *TINY_NATIVE)),
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +32,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Encoder]:
     def build(name: str) -> Encoder:
         if name not in made:
             family, _, random = name.partition(" ")
+            if family in TINY_NATIVE:
+                made[name] = TINY_NATIVE[family](3)
+                return made[name]
             text = name
             if family in TINY:
                 folder = root / family
@@ -76,8 +84,8 @@ def test_a_clip_gives_a_row_for_each_frame_of_the_width_on_the_card(
     make: Callable[[str], Encoder], name: str, frames: int
 ) -> None:
     encoder = make(name)
-    for rows in _encode(encoder, _clip(encoder, frames)):
-        assert rows.shape == (frames * encoder.card.rate_hz / RATE_HZ, encoder.card.outputs[""].width)
+    for name_of, rows in zip(encoder.wanted, _encode(encoder, _clip(encoder, frames)), strict=True):
+        assert rows.shape == (frames * encoder.card.rate_hz / RATE_HZ, encoder.card.output(name_of).width)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -133,4 +133,4 @@ class _BranchEncoding(Encoding):
                 rows |= self._encoder.stream_rows(stream, names, self._sound, seen)
             except ClipError as error:
                 rows |= dict.fromkeys(names, error)
-        return rows
+        return {name: rows[name] for name in wanted}
