@@ -17,8 +17,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## the whole path on rendered data: no weights, no data to download
 	$(BIN)/python -m demo.run
 
-test: $(READY)
-	$(BIN)/python -m pytest -n auto
+test: $(READY)  ## one thread to a process: the processes already fill the cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -69,7 +69,11 @@ def _requests(
     """Return the requests that made the stored features, one for each encoder as it was asked for."""
     grouped: dict[str, tuple[Mapping[str, Any], list[FeatureName]]] = {}
     for text in features:
-        asked = like[text]["asked"]
+        asked = like[text].get("asked")
+        if asked is None:
+            raise EncoderError(
+                f"{text} was imported: no encoder here makes it, so it cannot be had of new files."
+            )
         grouped.setdefault(repr(asked), (asked, []))[1].append(FeatureName.parse(text))
     if weights is not None and len(grouped) > 1:
         raise EncoderError("the weights belong to one encoder and this probe reads several: leave them out.")
