@@ -28,7 +28,8 @@ def test_a_trimmed_feature_of_random_weights_is_stored_under_its_own_name_with_a
     assert late["length"] == 4 and feature.clip("late").shape == (4, 768)
     assert mute["error"] == "TooShort" and "mute" in mute["detail"] and "silence" in mute["detail"]
     identity = feature.attributes["identity"]
-    assert identity["provenance"]["weights"] == {"seed": 7}
+    assert identity["provenance"]["weights"] == "random"
+    assert identity["provenance"]["seed"] == 7
     assert identity["provenance"]["trim_silence"] is True
     assert "non-commercial research only" in feature.attributes["licence_note"]
 

@@ -7,13 +7,16 @@ its front-end, as in the reference. ``@k`` is block k's own output, without the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from avfeat.encoders.avhubert.published import CARDS, PUBLISHED, TRIMMED, Published
-from avfeat.encoders.base import Encoder, Request
+from avfeat.encoders.avhubert.published import CARDS, PUBLISHED, TRIMMED, Published, card
+from avfeat.encoders.base import Card, Encoder, Request
 from avfeat.encoders.settings import Setting, chosen
+from avfeat.views import MOUTH, MOUTH_COLOUR
 
-__all__ = ["CARDS", "SETTINGS", "build", "check", "fetch", "missing", "where"]
+__all__ = ["CARDS", "SETTINGS", "build", "card_of", "check", "fetch", "missing", "where"]
 
 SETTINGS = {
     name: {
@@ -22,10 +25,15 @@ SETTINGS = {
             ("error", "trim"),
             "av, when sound and pictures differ by more than one step: fail, or cut the longer one",
         ),
+        "common_length": Setting(
+            "false",
+            ("false", "true"),
+            "true: a and v too are cut to the shorter of sound and pictures, as in the reference; each reads both then",
+        ),
         "mouth_reencode": Setting(
             "false",
             ("false", "true"),
-            "true: write the mouths as lossy video and read them back, as the reference does, before anything else",
+            "true: write the mouths, in colour, as lossy video and read them back first, as the reference does",
         ),
     }
     for name in CARDS
@@ -35,6 +43,17 @@ SETTINGS = {
 def _published(name: str) -> Published:
     """Return the published file behind an encoder of this family."""
     return PUBLISHED[name.removesuffix(TRIMMED)]
+
+
+def card_of(name: str, settings: Mapping[str, Any]) -> Card:
+    """Return the card of an encoder with these settings, which decide what its streams read.
+
+    Raises:
+        EncoderError: no such setting.
+    """
+    values = _settings(name, settings)
+    mouth = MOUTH_COLOUR if values["mouth_reencode"] == "true" else MOUTH
+    return card(name, mouth, values["common_length"] == "true")
 
 
 def missing(name: str) -> str:
@@ -71,6 +90,11 @@ def check(name: str) -> list[str]:
     return files.check(_published(name))
 
 
+def _settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    words = {key: str(value).lower() if isinstance(value, bool) else value for key, value in given.items()}
+    return chosen(name, words, SETTINGS[name])
+
+
 def build(request: Request) -> Encoder:
     """Return the encoder, its weights loaded.
 
@@ -82,15 +106,14 @@ def build(request: Request) -> Encoder:
     from avfeat.encoders.avhubert.loading import find_weights
     from avfeat.encoders.avhubert.state import model_of
 
-    given = {key: str(value).lower() if isinstance(value, bool) else value for key, value in request.settings.items()}
-    settings = chosen(request.encoder, given, SETTINGS[request.encoder])
+    settings = _settings(request.encoder, request.settings)
     weights = find_weights(_published(request.encoder), request.weights, request.seed)
     return AvHubertEncoder(
-        CARDS[request.encoder],
+        card_of(request.encoder, settings),
         request.wanted,
         model_of(weights.tensors, weights.architecture),
         settings,
-        weights.origin,
+        weights.provenance,
         trimmed=request.encoder.endswith(TRIMMED),
         device=request.device,
     )

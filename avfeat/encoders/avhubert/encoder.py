@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from avfeat.encoders.blocks import STEM_REACH
 from avfeat.encoders.lips import BLOCK_FRAMES, LipStream
 from avfeat.errors import ClipError, LengthError, TooShortError
 from avfeat.timeline import RATE_HZ, SAMPLES_PER_FRAME
-from avfeat.views import MOUTH, Views
+from avfeat.views import MOUTH, MOUTH_COLOUR, Views
 
 Mouths = NDArray[np.uint8]
 Sound = NDArray[np.float32]
@@ -31,7 +30,8 @@ class AvHubertEncoder(ClipEncoder):
     """AV-HuBERT over whole clips, one at a time.
 
     ``a`` has a row for each stacked step of the sound, ``v`` one for each picture. ``av`` has as many as the shorter of
-    the two; when they differ by more than one frame it fails, or with ``short_stream: trim`` is cut all the same.
+    the two; when they differ by more than one frame it fails, or with ``short_stream: trim`` is cut all the same. With
+    ``common_length: true`` that holds for all three, as in the reference, whose sound mostly has a step too many.
     Each stream depends on what it reads alone, never on which others are wanted beside it.
     """
 
@@ -41,7 +41,7 @@ class AvHubertEncoder(ClipEncoder):
         wanted: tuple[FeatureName, ...],
         model: AvHubert,
         settings: Mapping[str, Any],
-        origin: Mapping[str, Any],
+        provenance: Mapping[str, Any],
         *,
         trimmed: bool = False,
         device: str = "cpu",
@@ -51,11 +51,11 @@ class AvHubertEncoder(ClipEncoder):
         self.wanted = wanted
         self.model = model.to(device)
         self._settings = settings
+        self._common_length = settings["common_length"] == "true"
         self._trimmed = trimmed
         self._device = device
         self.provenance = {
-            "weights": dict(origin),
-            "architecture": asdict(model.architecture),
+            **provenance,
             "settings": dict(settings),
             "trim_silence": trimmed,
             "versions": {"torch": torch.__version__.split("+")[0], "numpy": np.__version__},
@@ -68,7 +68,8 @@ class AvHubertEncoder(ClipEncoder):
         Raises:
             TooShortError: there is no sample of sound, no picture, or nothing but silence.
         """
-        sound, mouths = views.sound, views.pictures.get(MOUTH)
+        sound = views.sound
+        mouths = next((views.pictures[view] for view in (MOUTH, MOUTH_COLOUR) if view in views.pictures), None)
         if mouths is not None and len(mouths) and self._settings["mouth_reencode"] == "true":
             mouths = reencoded(mouths)
         if self._trimmed:
@@ -89,23 +90,22 @@ class AvHubertEncoder(ClipEncoder):
         if streams & {"a", "av"}:
             assert sound is not None
             heard = self._heard(sound)
+        if mouths is not None:
+            mouths = central(mouths)
         if streams & {"v", "av"}:
             assert mouths is not None
-            mouths = central(mouths)
             seen = self._seen(mouths)
         rows: dict[FeatureName, Rows | ClipError] = {}
         for stream in sorted(streams):
             names = [name for name in wanted if name.stream == stream]
-            if stream != "av":
-                rows |= self._rows(names, *((heard, None) if stream == "a" else (None, seen)))
-                continue
-            assert heard is not None and seen is not None and mouths is not None
             try:
-                frames = self._common(len(heard), len(seen))
+                frames = self._common(sound, mouths) if stream == "av" or self._common_length else None
             except LengthError as error:
                 rows |= dict.fromkeys(names, error)
-            else:
-                rows |= self._rows(names, heard[:frames], self._until(mouths, seen, frames))
+                continue
+            sounding = heard[:frames] if heard is not None and "a" in stream else None
+            showing = self._until(mouths, seen, frames) if seen is not None and "v" in stream else None
+            rows |= self._rows(names, sounding, showing)
         return rows
 
     def _heard(self, sound: Sound) -> Tensor:
@@ -126,20 +126,30 @@ class AvHubertEncoder(ClipEncoder):
         out: Tensor = front_end.proj(lips.finish())
         return out
 
-    def _until(self, mouths: Mouths, seen: Tensor, frames: int) -> Tensor:
+    def _until(self, mouths: Mouths | None, seen: Tensor, frames: int | None) -> Tensor:
         """Return ``seen`` as it is for a clip that ends after ``frames`` pictures: the stem sees none behind."""
-        if frames == len(seen):
+        if frames is None or frames == len(seen):
             return seen
+        assert mouths is not None
         tail = self._seen(mouths[max(frames - 2 * STEM_REACH, 0) : frames])
         changed = min(STEM_REACH, frames)
         return torch.cat([seen[: frames - changed], tail[-changed:]])
 
-    def _common(self, heard: int, seen: int) -> int:
+    def _common(self, sound: Sound | None, mouths: Mouths | None) -> int:
+        """Return how many steps both streams have.
+
+        Raises:
+            LengthError: they differ by more than one.
+        """
+        assert sound is not None and mouths is not None
+        heard, seen = filterbank.row_count(len(sound)), len(mouths)
         if abs(heard - seen) > 1 and self._settings["short_stream"] == "error":
             raise LengthError(
                 f"its sound gives {heard} steps of 40 ms and its pictures {seen}, more than one apart: have the clip "
                 "mended, or cut the longer one with the setting short_stream=trim."
             )
+        if not len(sound) or not seen:
+            raise TooShortError(f"there is no {'picture' if len(sound) else 'sample of sound'}.")
         return min(heard, seen)
 
     def _rows(self, names: Sequence[FeatureName], heard: Tensor | None, seen: Tensor | None) -> dict[FeatureName, Rows]:

@@ -33,6 +33,12 @@ class Weights:
     origin: Mapping[str, Any]
     inert: tuple[str, ...] = ()
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the store is to say of them."""
+        facts = {"weights": "random", **self.origin} if "seed" in self.origin else {"weights": [dict(self.origin)]}
+        return facts | {"architecture": asdict(self.architecture)}
+
 
 def find_weights(published: Published, given: Path | None, seed: int | None) -> Weights:
     """Return the weights that a request asks for; of the official file in the cache the tensors are kept for next time.

@@ -8,7 +8,7 @@ from pathlib import Path
 from avfeat.encoders.base import Card, Output, WeightFile
 from avfeat.errors import WeightsError
 from avfeat.timeline import RATE_HZ
-from avfeat.views import MOUTH, SOUND
+from avfeat.views import MOUTH, SOUND, View
 from avfeat.weights import cache_dir
 
 
@@ -113,16 +113,19 @@ _GFLOP = {BASE.width: 20.6, LARGE.width: 32.1}
 """Of stream ``av`` for a second of a ten second clip, two operations for each multiplication, counted by torch."""
 
 
-def _card(published: Published, trimmed: bool) -> Card:
+def card(name: str, mouth: View = MOUTH, common_length: bool = False) -> Card:
+    """Return the card of an encoder that reads the lips so; with ``common_length`` each stream has to know both."""
+    published, trimmed = PUBLISHED[name.removesuffix(TRIMMED)], name.endswith(TRIMMED)
     width = published.architecture.width
     summary = f"lips and sound, {published.summary}"
+    both = (SOUND, mouth)
     return Card(
-        name=published.name + (TRIMMED if trimmed else ""),
+        name=name,
         summary=f"{summary}; leading silence is left out" if trimmed else summary,
         outputs={
-            "a": Output((SOUND,), width),
-            "v": Output((SOUND, MOUTH) if trimmed else (MOUTH,), width),
-            "av": Output((SOUND, MOUTH), width),
+            "a": Output(both if common_length else (SOUND,), width),
+            "v": Output(both if common_length or trimmed else (mouth,), width),
+            "av": Output(both, width),
         },
         rate_hz=RATE_HZ,
         first_seconds=0.5 / RATE_HZ,
@@ -137,7 +140,7 @@ def _card(published: Published, trimmed: bool) -> Card:
     )
 
 
-CARDS = {card.name: card for each in PUBLISHED.values() for card in (_card(each, False), _card(each, True))}
+CARDS = {name: card(name) for each in PUBLISHED for name in (each, each + TRIMMED)}
 
 
 def find(encoder: str, file_name: str) -> Published | None:

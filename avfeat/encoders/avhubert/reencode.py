@@ -19,11 +19,11 @@ def reencoded(mouths: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the mouths after x264 at CRF 20 in 4:4:4, as the reference's command line comes to.
 
     Args:
-        mouths: uint8 [T, height, width], grey, T ≥ 1. The reference writes them in colour and reads grey out of that,
-            with its own ffmpeg: the loss is of the same size, its pattern is not the same to the pixel.
+        mouths: uint8 RGB [T, height, width, 3], T ≥ 1.
 
     Returns:
-        uint8, the shape of ``mouths``.
+        uint8 grey [T, height, width]. The loss is of the reference's size; to the pixel it depends on the version of
+        the encoder.
 
     Raises:
         MediaError: ffmpeg cannot write it.
@@ -31,11 +31,9 @@ def reencoded(mouths: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     with tempfile.TemporaryDirectory(prefix="avfeat-mouth-") as folder:
         path = Path(folder) / "mouth.mp4"
-        write_video(
-            path, (np.repeat(each[..., None], 3, axis=2) for each in mouths), RATE_HZ, crf=20, pixel_format="yuv444p"
-        )
+        write_video(path, mouths, RATE_HZ, crf=20, pixel_format="yuv444p")
         with Clip(path, "the mouth video", sound=False) as clip:
             pictures = np.concatenate([grey(block) for block in clip.blocks()])
-    if pictures.shape != mouths.shape:
+    if len(pictures) != len(mouths):
         raise LengthError(f"{len(mouths)} mouths were written as video and {len(pictures)} came back.")
     return pictures
