@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from avfeat.files import encode_files
     from avfeat.manifest import Manifest
     from avfeat.options import Options
-    from avfeat.run import extract
     from avfeat.store import open_store
 
 _HOMES = {
@@ -24,11 +23,10 @@ _HOMES = {
     "Manifest": "avfeat.manifest",
     "Options": "avfeat.options",
     "encode_files": "avfeat.files",
-    "extract": "avfeat.run",
     "open_store": "avfeat.store",
 }
 
-__all__ = ["AvfeatError", "Manifest", "Options", "encode_files", "extract", "open_store"]
+__all__ = ["AvfeatError", "Manifest", "Options", "encode_files", "open_store"]
 
 
 def __getattr__(name: str) -> Any:

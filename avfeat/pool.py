@@ -19,8 +19,8 @@ from avfeat.views import Views
 ATTEMPTS = 3
 """How often a clip is tried whose worker dies: a worker may be killed for reasons that are not the clip's."""
 
-STARTS = 3
-"""How often in a row a worker may die before it takes its first job."""
+STARTS = 20
+"""How often in a row a worker may die before it takes its first job; a few may be killed while they start."""
 
 
 @dataclass(frozen=True)

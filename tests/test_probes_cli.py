@@ -13,9 +13,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner
 
-import avfeat
 from avfeat.errors import NoFaceError
 from avfeat.manifest import DatasetInfo, Manifest, Row
+from avfeat.options import Options
+from avfeat.run import extract
 from avfeat.store import open_store, write_feature
 from probes.cli import app
 from probes.probe_file import load_probe
@@ -174,7 +175,7 @@ def tones(tmp_path_factory):
         write_tone(folder / f"t{k:02}.wav", 2000 + 30 * k if k % 2 else 300 + 10 * k, 0.4 + 0.05 * k, 0.02, k)
         rows.append(Row(f"t{k:02}", f"t{k:02}.wav", "train" if k < 12 else "val", k % 2))
     manifest = Manifest.from_rows(rows, DatasetInfo("tones"))
-    avfeat.extract(manifest, folder, ["logmel"], folder / "store", avfeat.Options(device="cpu", workers=1))
+    extract(manifest, folder, ["logmel"], folder / "store", Options(device="cpu", workers=1))
     done = call(
         "fit", folder / "store", "--manifest", "tones", "--feature", "logmel", "-o", folder / "probe.safetensors"
     )
