@@ -19,6 +19,11 @@ ONLY_IN = {
     "distributed": "avfeat/cluster",
 }
 
+HEAVY = {
+    *("torch", "transformers", "mediapipe", "av", "sklearn", "zarr", "scipy", "matplotlib", "dask", "numpy"),
+    "rich.console",
+}
+
 
 def _imports() -> Iterator[tuple[str, str]]:
     for path in [*ROOT.glob("avfeat/**/*.py"), *ROOT.glob("probes/**/*.py"), *ROOT.glob("demo/**/*.py")]:
@@ -55,8 +60,7 @@ def test_help_does_not_load_the_heavy_libraries(package: str) -> None:
     code = (
         f"import sys; from typer.testing import CliRunner; from {package}.cli import app; "
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0; "
-        "print(sorted({'torch', 'transformers', 'mediapipe', 'av', 'sklearn', 'zarr', 'scipy', 'matplotlib', 'dask', 'numpy', 'rich.console'} "
-        "& set(sys.modules)))"
+        f"print(sorted({HEAVY} & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.strip() == "[]"
