@@ -134,6 +134,12 @@ def extract(
         Literal["fail", "center"],
         typer.Option(help="Without a face: fail the clip (face and mouth views), or crop the middle as the reference."),
     ] = "fail",
+    landmarks: Annotated[
+        Literal["mediapipe", "dlib"],
+        typer.Option(
+            help="Who finds the face: MediaPipe, or dlib frame by frame as the paper did (pip: avfeat[dlib])."
+        ),
+    ] = "mediapipe",
     landmarker: Annotated[Path | None, typer.Option(help="MediaPipe's face_landmarker.task.")] = None,
     clip_timeout: Annotated[float, typer.Option(min=1, help="Give up a clip silent for so many seconds.")] = 120.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")] = False,
@@ -161,7 +167,7 @@ def extract(
         retry_failed=retry == "failed",
         landmarker=landmarker,
         silent_seconds=clip_timeout,
-        views=ViewSettings(on_no_face=on_no_face),
+        views=ViewSettings(on_no_face=on_no_face, landmarks=landmarks),
     )
     how: dict[str, Any] = {"weights": file, "seed": seed, "settings": _settings(setting or [])}
     if dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ from avfeat.encoders import build_encoder
 from avfeat.encoders.base import FeatureName, Request, Rows
 from avfeat.errors import ClipError, EncoderError
 from avfeat.extract import ClipResult, encode_clips
-from avfeat.landmarks import find_model
 from avfeat.options import Options, Spent
 from avfeat.pool import Pool
 from avfeat.produce import FOLLOWS_FACE, Job
-from avfeat.session import feature_attributes, worker_count
+from avfeat.session import feature_attributes, landmarker_model, worker_count
 from avfeat.views import ViewSettings
 
 
@@ -51,7 +51,8 @@ def encode_files(
     reads = frozenset(view for encoder in encoders for view in encoder.reads())
     names = [name for encoder in encoders for name in encoder.wanted]
     jobs = [Job(str(path), path, reads, views) for path in paths]
-    model = find_model(options.landmarker) if any(view.kind in FOLLOWS_FACE for view in reads) else None
+    follows = any(view.kind in FOLLOWS_FACE for view in reads)
+    model = landmarker_model(replace(options, views=views)) if follows else None
     results: dict[int, ClipResult] = {}
 
     def finished(index: int, result: ClipResult) -> None:
@@ -71,9 +72,7 @@ def _requests(
     for text in features:
         asked = like[text].get("asked")
         if asked is None:
-            raise EncoderError(
-                f"{text} was imported: no encoder here makes it, so it cannot be had of new files."
-            )
+            raise EncoderError(f"{text} was imported: no encoder here makes it, so it cannot be had of new files.")
         grouped.setdefault(repr(asked), (asked, []))[1].append(FeatureName.parse(text))
     if weights is not None and len(grouped) > 1:
         raise EncoderError("the weights belong to one encoder and this probe reads several: leave them out.")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from avfeat.clip import Clip, Decoded
 from avfeat.errors import AvfeatError, ClipError, NoFaceError, NoPicturesError, NoSoundError
-from avfeat.landmarks import Face, Landmarker, Track, choose_track, fill_gaps
+from avfeat.landmarks import Face, Track, choose_track, fill_gaps
+from avfeat.landmarks_dlib import AnyLandmarker, choose_last
 from avfeat.views import SOUND, TRACK, View, ViewMaker, Views, ViewSettings
 
 FOLLOWS_FACE = frozenset({"face", "mouth", "track"})
@@ -70,7 +71,7 @@ class Broken:
     error: AvfeatError
 
 
-def produce(job: Job, landmarker: Callable[[], Landmarker]) -> Iterator[Views | Progress | Ended]:
+def produce(job: Job, landmarker: Callable[[str], AnyLandmarker]) -> Iterator[Views | Progress | Ended]:
     """Yield the views of one clip, block by block, and at last one ``Ended``.
 
     A view that follows the face needs the whole track first, so such views come from a second look at the pictures,
@@ -101,7 +102,7 @@ def produce(job: Job, landmarker: Callable[[], Landmarker]) -> Iterator[Views | 
 
 
 def _look(
-    clip: Clip, job: Job, landmarker: Callable[[], Landmarker], failures: dict[View, ClipError]
+    clip: Clip, job: Job, landmarker: Callable[[str], AnyLandmarker], failures: dict[View, ClipError]
 ) -> Generator[Views | Progress, None, Track | None]:
     """Yield all views that are pictures, note those that cannot be made in ``failures``, return the track."""
     pictures = frozenset(view for view in job.views if view.kind not in ("sound", "track"))
@@ -114,10 +115,10 @@ def _look(
         maker = ViewMaker(plain, job.settings, None, job.clip_id, *size)
         start = 0
         for block in clip.blocks():
-            faces.extend(landmarker().detect(block))
+            faces.extend(landmarker(job.settings.landmarks).detect(block))
             yield Views(start, maker.make(block, start)) if plain else Progress(start)
             start += len(block)
-        track = choose_track(faces, *size)
+        track = (choose_last if job.settings.landmarks == "dlib" else choose_track)(faces, *size)
     if later:
         maker = ViewMaker(later, job.settings, track, job.clip_id, *_size(track, clip))
         failures |= maker.failures

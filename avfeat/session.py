@@ -18,9 +18,10 @@ from avfeat.clip import library_versions
 from avfeat.device import resolve_device
 from avfeat.encoders import build_encoder, card_of
 from avfeat.encoders.base import Encoder, FeatureName, Request
-from avfeat.errors import ClipError, NotFiniteError
+from avfeat.errors import ClipError, EncoderError, NotFiniteError
 from avfeat.extract import TRACK_FEATURE, ClipResult, Finished, encode_clips
 from avfeat.landmarks import MODEL_SHA256, TRACK_WIDTH, Track, find_model
+from avfeat.landmarks_dlib import PREDICTOR_LICENCE, PREDICTOR_SHA256, find_predictor
 from avfeat.manifest import Manifest
 from avfeat.media import ffmpeg_version
 from avfeat.options import Options, Report
@@ -32,7 +33,7 @@ from avfeat.store import Feature, Group
 from avfeat.store_layout import Form
 from avfeat.store_write import PartWriter
 from avfeat.timeline import RATE_HZ
-from avfeat.views import SOUND, ViewSettings, view_versions
+from avfeat.views import SOUND, TRACK, View, ViewSettings, view_versions
 
 PICTURE_RULE = "25 Hz from presentation time 0; frame k is the last source frame with floor(25 pts + 0.5) <= k"
 SOUND_RULE = "16 kHz mono through 16-bit integers, from presentation time 0"
@@ -50,6 +51,7 @@ class Session:
 
     Raises:
         StoreError: the store contradicts the options, or cannot be written.
+        EncoderError: an encoder reads what these landmarks do not give.
     """
 
     def __init__(self, manifest: Manifest, root: Path, store: Path, requests: Sequence[Request], options: Options):
@@ -64,6 +66,8 @@ class Session:
             for request in requests
             for name in request.wanted
         }
+        if options.views.landmarks == "dlib":
+            _refuse_blendshapes(self._reads)
         self._encoders: list[Encoder] = []
         self._features: dict[str, Feature] = {}
 
@@ -96,11 +100,11 @@ class Session:
                 width = encoder.card.output(name).width
                 self._ensure(str(name), attributes, width, self._options.dtype)
         if any(self._follows_face(name) for name in needed):
-            self._ensure(TRACK_FEATURE, track_attributes(), TRACK_WIDTH, "float32")
+            self._ensure(TRACK_FEATURE, track_attributes(self._options.views), TRACK_WIDTH, "float32")
 
     def pool(self, clips: int) -> Pool:
         """Return the workers that read ``clips`` clips, not yet started."""
-        model = find_model(self._options.landmarker) if TRACK_FEATURE in self._features else None
+        model = landmarker_model(self._options) if TRACK_FEATURE in self._features else None
         return Pool(worker_count(self._options.workers, clips), model, self._options.silent_seconds)
 
     def jobs(self, task: Task) -> list[Job]:
@@ -187,6 +191,19 @@ class Session:
         }
 
 
+def landmarker_model(options: Options) -> Path | None:
+    """Return MediaPipe's model file for the workers; None where dlib finds its own, after seeing that it is there.
+
+    Raises:
+        SetupError: dlib is not installed.
+        WeightsError: the file cannot be had, or is another one.
+    """
+    if options.views.landmarks == "dlib":
+        find_predictor()
+        return None
+    return find_model(options.landmarker)
+
+
 class _InOrder:
     """Writes results in the order of the clips, whatever order they come in, and counts them."""
 
@@ -255,7 +272,7 @@ def feature_attributes(encoder: Encoder, name: FeatureName, views: ViewSettings)
         identity["pictures"] = PICTURE_RULE
     if any(view.kind in FOLLOWS_FACE for view in reads):
         identity["views"] = asdict(views)
-        identity["landmarker_sha256"] = MODEL_SHA256
+        identity["landmarker_sha256"] = landmarker_sha256(views)
     return {
         "rate_hz": card.rate_hz,
         "first_seconds": card.first_seconds,
@@ -270,6 +287,15 @@ def feature_attributes(encoder: Encoder, name: FeatureName, views: ViewSettings)
     }
 
 
+def _refuse_blendshapes(reads: Mapping[str, frozenset[View]]) -> None:
+    for name, views in reads.items():
+        if TRACK in views:
+            raise EncoderError(
+                f"{name} reads blendshapes, which dlib does not give: extract it with MediaPipe's landmarks, into "
+                "another store."
+            )
+
+
 def _asked(request: Request) -> dict[str, Any]:
     """Return what it takes to build the encoder again; never compared: ``identity`` says whether it is the same."""
     weights = None if request.weights is None else str(request.weights.resolve())
@@ -281,15 +307,21 @@ def _asked(request: Request) -> dict[str, Any]:
     }
 
 
-def track_attributes() -> dict[str, Any]:
+def landmarker_sha256(views: ViewSettings) -> str:
+    """Return the hash of the model that finds the landmarks."""
+    return PREDICTOR_SHA256 if views.landmarks == "dlib" else MODEL_SHA256
+
+
+def track_attributes(views: ViewSettings) -> dict[str, Any]:
     """Return what the feature ``track`` says of itself in the store."""
+    by_dlib = views.landmarks == "dlib"
     return {
         "rate_hz": float(RATE_HZ),
         "first_seconds": 0.5 / RATE_HZ,
-        "identity": {"landmarker_sha256": MODEL_SHA256, "pictures": PICTURE_RULE},
+        "identity": {"landmarker_sha256": landmarker_sha256(views), "pictures": PICTURE_RULE},
         "summary": "the followed face: 68 points in pixels, 52 blendshapes, whether it was seen, how many faces were",
-        "licence": "Apache-2.0",
-        "made_with": versions(),
+        "licence": PREDICTOR_LICENCE if by_dlib else "Apache-2.0",
+        "made_with": versions() | ({"dlib-bin": version("dlib-bin")} if by_dlib else {}),
     }
 
 

@@ -65,14 +65,18 @@ class ViewSettings:
         mouth. ``center`` does as the reference does: gaps of any length are filled, and a clip without any face gives
         the middle of its pictures (the largest square as face; 96 x 96 pixels, not resized, as mouth).
     face_margin: side of the face square, in sides of the tight box around the landmarks.
+    landmarks: ``mediapipe``, following one face; or ``dlib``, frame by frame, as the reference's preprocessing does.
     """
 
     on_no_face: Literal["fail", "center"] = "fail"
     face_margin: float = 1.3
+    landmarks: Literal["mediapipe", "dlib"] = "mediapipe"
 
     def __post_init__(self) -> None:
         if self.on_no_face not in ("fail", "center"):
             raise ValueError(f"on_no_face is fail or center, not {self.on_no_face!r}")
+        if self.landmarks not in ("mediapipe", "dlib"):
+            raise ValueError(f"landmarks is mediapipe or dlib, not {self.landmarks!r}")
         if not 0.5 <= self.face_margin <= 10:
             raise ValueError(f"face_margin is between 0.5 and 10, not {self.face_margin}")
 

@@ -18,13 +18,14 @@ from avfeat.produce import Broken, Failed, Job, Ready, produce
 def serve(connection: Connection, model: Path | None) -> None:
     """Answer jobs with their views until the parent hangs up; ``model`` is the landmarker's file."""
     from avfeat.landmarks import Landmarker
+    from avfeat.landmarks_dlib import AnyLandmarker, DlibLandmarker
 
-    landmarkers: list[Landmarker] = []
+    landmarkers: dict[str, AnyLandmarker] = {}
 
-    def landmarker() -> Landmarker:
-        if not landmarkers:
-            landmarkers.append(Landmarker(model))
-        return landmarkers[0]
+    def landmarker(kind: str) -> AnyLandmarker:
+        if kind not in landmarkers:
+            landmarkers[kind] = DlibLandmarker() if kind == "dlib" else Landmarker(model)
+        return landmarkers[kind]
 
     try:
         connection.send(Ready())
@@ -47,7 +48,7 @@ def serve(connection: Connection, model: Path | None) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     finally:
-        for each in landmarkers:
+        for each in landmarkers.values():
             each.close()
 
 

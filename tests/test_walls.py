@@ -16,6 +16,7 @@ ONLY_IN = {
     "ffmpeg": "avfeat/media",
     "imageio_ffmpeg": "avfeat/media",
     "mediapipe": "avfeat/landmarks",
+    "dlib": "avfeat/landmarks",
     "distributed": "avfeat/cluster",
 }
 
