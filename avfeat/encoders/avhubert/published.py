@@ -136,7 +136,7 @@ def card(name: str, mouth: View = MOUTH, common_length: bool = False) -> Card:
         citation=CITATION,
         weights=(published.file,),
         self_supervised=published.self_supervised,
-        gflop_per_second=_GFLOP[width],
+        gflop_per_second=_GFLOP.get(width),
     )
 
 
