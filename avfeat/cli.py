@@ -130,6 +130,10 @@ def extract(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="One of an encoder's settings, see avfeat encoders NAME."),
     ] = None,
+    trim_silence: Annotated[
+        bool,
+        typer.Option("--trim-silence", help="Leave out leading silence: features NAME-trimmed in place of NAME."),
+    ] = False,
     on_no_face: Annotated[
         Literal["fail", "center"],
         typer.Option(help="Without a face: fail the clip (face and mouth views), or crop the middle as the reference."),
@@ -146,6 +150,7 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Extract what is missing; safe to run again, from any number of machines at once."""
+    from avfeat.encoders import trimmed
     from avfeat.manifest import Manifest
     from avfeat.options import Options
     from avfeat.plan import Shard
@@ -169,6 +174,7 @@ def extract(
         silent_seconds=clip_timeout,
         views=ViewSettings(on_no_face=on_no_face, landmarks=landmarks),
     )
+    encoder = trimmed(encoder) if trim_silence else encoder
     how: dict[str, Any] = {"weights": file, "seed": seed, "settings": _settings(setting or [])}
     if dry_run:
         _print_estimate(estimate(clips, folder, encoder, store, options, **how), as_json)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avfeat.encoders import build_encoder, resolve
+from avfeat.encoders import build_encoder, resolve, trimmed
 from avfeat.errors import EncoderError
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.media import write_video
@@ -32,6 +32,17 @@ def test_a_trimmed_feature_of_random_weights_is_stored_under_its_own_name_with_a
     assert identity["provenance"]["seed"] == 7
     assert identity["provenance"]["trim_silence"] is True
     assert "non-commercial research only" in feature.attributes["licence_note"]
+
+
+def test_trimming_silence_names_other_features_and_only_where_there_are_such() -> None:
+    assert trimmed(["avhubert-large.av@3", "avhubert-base-random.a", "avhubert-base-trimmed.v"]) == [
+        "avhubert-large-trimmed.av@3",
+        "avhubert-base-trimmed-random.a",
+        "avhubert-base-trimmed.v",
+    ]
+    for other in ("logmel", "hf:openai/whisper-tiny"):
+        with pytest.raises(EncoderError, match=f"{other}.*for avhubert-base, avhubert-large"):
+            trimmed([other])
 
 
 def test_a_setting_that_does_not_exist_is_refused_before_anything_is_loaded() -> None:

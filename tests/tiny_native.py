@@ -10,6 +10,11 @@ from avfeat.encoders.auto_avsr.encoder import AutoAvsrEncoder
 from avfeat.encoders.auto_avsr.published import CARDS as AUTO_AVSR
 from avfeat.encoders.auto_avsr.state import Parts, audio_visual_of, fusion_shapes
 from avfeat.encoders.auto_avsr.state import branch_shapes as auto_avsr_shapes
+from avfeat.encoders.avhubert.encoder import AvHubertEncoder
+from avfeat.encoders.avhubert.initial import random_tensors as avhubert_tensors
+from avfeat.encoders.avhubert.published import CARDS as AVHUBERT
+from avfeat.encoders.avhubert.published import Architecture
+from avfeat.encoders.avhubert.state import model_of
 from avfeat.encoders.base import Card, Encoder, FeatureName, Output, Request
 from avfeat.encoders.branches import BranchEncoder
 from avfeat.encoders.braven.loading import branch_shapes as braven_shapes
@@ -72,6 +77,18 @@ def tiny_braven(seed: int) -> Encoder:
     )
 
 
+def tiny_avhubert(seed: int) -> Encoder:
+    """Sound, lips and both, one network for all."""
+    sizes = Architecture(width=WIDTH, layers=2, ffn=48, heads=4, resnet_width=8)
+    return AvHubertEncoder(
+        _card(AVHUBERT["avhubert-base"], 2),
+        _wanted(*(f"avhubert-base-random.{stream}" for stream in ("a", "v", "av", "av@1"))),
+        model_of(avhubert_tensors(sizes, seed), sizes),
+        {"short_stream": "error", "common_length": "false", "mouth_reencode": "false"},
+        {"weights": "random", "seed": seed},
+    )
+
+
 def tiny_fsfm(seed: int) -> Encoder:
     """Faces of 224 pixels."""
     sizes = FsfmSizes(WIDTH, layers=2, heads=4)
@@ -94,6 +111,7 @@ def tiny_videomae(seed: int) -> Encoder:
 
 TINY_NATIVE: dict[str, Callable[[int], Encoder]] = {
     "auto-avsr": tiny_auto_avsr,
+    "avhubert-base": tiny_avhubert,
     "braven-large": tiny_braven,
     "fsfm-vit-b16": tiny_fsfm,
     "videomae-large": tiny_videomae,

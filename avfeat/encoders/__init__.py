@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from avfeat.encoders import hf
-from avfeat.encoders.base import RANDOM, Card, Encoder, FeatureName, Request
+from avfeat.encoders.base import RANDOM, TRIMMED, Card, Encoder, FeatureName, Request
 from avfeat.errors import AvfeatError, EncoderError
 
 ENCODERS = {
@@ -131,6 +131,25 @@ def resolve(
     return [
         replace(request, weights=weights, device=device, settings=dict(settings or {})) for request in requests.values()
     ]
+
+
+def trimmed(texts: Sequence[str]) -> list[str]:
+    """Return the names of the same features without leading silence, e.g. ``avhubert-base-trimmed-random.a``.
+
+    Raises:
+        EncoderError: an encoder has no such form; lists those that have.
+    """
+    return [_trimmed(text) for text in texts]
+
+
+def _trimmed(text: str) -> str:
+    known = known_encoders()
+    feature = None if hf.is_adapted(text) else FeatureName.parse(text)
+    base = feature.encoder.removesuffix(RANDOM).removesuffix(TRIMMED) if feature else ""
+    if feature is None or base + TRIMMED not in known:
+        able = ", ".join(name.removesuffix(TRIMMED) for name in known if name.endswith(TRIMMED))
+        raise EncoderError(f"{text}: leading silence can be trimmed for {able} alone; extract the others apart.")
+    return str(replace(feature, encoder=base + TRIMMED + (RANDOM if feature.is_random else "")))
 
 
 def catalogue() -> list[dict[str, object]]:

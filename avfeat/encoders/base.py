@@ -21,6 +21,9 @@ Rows = NDArray[np.float32]
 RANDOM = "-random"
 """Ends the encoder part of a feature's name when its weights are seeded random numbers."""
 
+TRIMMED = "-trimmed"
+"""Ends the name of an encoder that leaves out leading silence; ``-random`` comes after it."""
+
 _NAME = re.compile(r"(?P<encoder>[a-z0-9][a-z0-9_-]*)(?:\.(?P<stream>[a-z0-9]+))?(?:@(?P<layer>\d+))?")
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from avfeat.encoders.avhubert.published import CARDS, PUBLISHED, TRIMMED, Published, card
-from avfeat.encoders.base import Card, Encoder, Request
+from avfeat.encoders.avhubert.published import CARDS, PUBLISHED, Published, card
+from avfeat.encoders.base import TRIMMED, Card, Encoder, Request
 from avfeat.encoders.settings import Setting, chosen
 from avfeat.views import MOUTH, MOUTH_COLOUR
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from avfeat.encoders.base import Card, Output, WeightFile
+from avfeat.encoders.base import TRIMMED, Card, Output, WeightFile
 from avfeat.errors import WeightsError
 from avfeat.timeline import RATE_HZ
 from avfeat.views import MOUTH, SOUND, View
@@ -29,9 +29,6 @@ class Architecture:
 
 BASE = Architecture(width=768, layers=12, ffn=3072, heads=12)
 LARGE = Architecture(width=1024, layers=24, ffn=4096, heads=16)
-
-TRIMMED = "-trimmed"
-"""Ends the name of the encoder that leaves out leading silence, as the reference's ``--trimmed`` does."""
 
 
 @dataclass(frozen=True)
