@@ -106,7 +106,7 @@ class AvHubertEncoder(ClipEncoder):
             sounding = heard[:frames] if heard is not None and "a" in stream else None
             showing = self._until(mouths, seen, frames) if seen is not None and "v" in stream else None
             rows |= self._rows(names, sounding, showing)
-        return rows
+        return {name: rows[name] for name in wanted}
 
     def _heard(self, sound: Sound) -> Tensor:
         if not len(sound):
