@@ -1,6 +1,7 @@
 """The golden cases of Auto-AVSR and BRAVEn: ours, those of ../shared, and those below AVFEAT_GOLDEN."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden import HERE, more_folders
+from golden import HERE
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
 from avfeat.encoders.base import Card, Encoder, FeatureName, Output, Rows
+from avfeat.encoders.lips import normalised
 from avfeat.encoders.official import needed
 from avfeat.encoders.relative import Branch
 from avfeat.errors import ClipError
@@ -58,28 +60,40 @@ class Case:
         return needed(self.state())
 
 
+def _folders(family: str) -> list[tuple[Path, Any]]:
+    more = os.environ.get("AVFEAT_GOLDEN")
+    further = sorted(path for path in Path(more).rglob(family) if path.is_dir()) if more else []
+    return [(HERE / family, ()), (SHARED / family, pytest.mark.shared), *((folder, ()) for folder in further)]
+
+
 def cases(family: str) -> list[Any]:
     """Return every case of a family as a pytest parameter; names may be anything, the JSON says what is in them."""
-    marker = "preprocessing.json"
-    more = [folder for folder in more_folders(marker) if folder.name == family]
     found = []
-    for folder, marks in ((HERE / family, ()), (SHARED / family, pytest.mark.shared), *((f, ()) for f in more)):
+    for folder, marks in _folders(family):
         for path in sorted(folder.glob("*.json")):
             if "weights_file" in json.loads(path.read_text()):
-                found.append(
-                    pytest.param(Case(folder, path.stem), marks=marks, id=f"{folder.parent.parent.name}-{path.stem}")
-                )
+                name = f"{folder.parent.parent.name}-{path.stem}"
+                found.append(pytest.param(Case(folder, path.stem), marks=marks, id=name))
     return found
 
 
 def preprocessing(family: str) -> list[Any]:
     """Return the ``preprocessing`` tensors of every set that has them."""
-    folders = [(SHARED / family, pytest.mark.shared)]
-    folders += [(folder, ()) for folder in more_folders("preprocessing.io.safetensors") if folder.name == family]
     return [
-        pytest.param(folder / "preprocessing.io.safetensors", marks=marks, id=str(folder.parent.parent.name))
-        for folder, marks in folders
+        pytest.param(path, marks=marks, id=folder.parent.parent.name)
+        for folder, marks in _folders(family)
+        if (path := folder / "preprocessing.io.safetensors").is_file()
     ]
+
+
+def check_pictures(io: Mapping[str, Tensor]) -> None:
+    """Hold every prepared mouth of a set to the reference's."""
+    prefix = "input/roi_rgb_uint8_"
+    sizes = [key.removeprefix(prefix) for key in io if key.startswith(prefix)]
+    assert sizes
+    for size in sizes:
+        wanted = io[f"output/video_{size}"]
+        assert worst(normalised(io[prefix + size].numpy()), wanted.view(-1, *wanted.shape[-2:])) < 1e-6
 
 
 def worst(found: Tensor | NDArray[np.float32], wanted: Tensor) -> float:
