@@ -146,7 +146,7 @@ class AvHubertEncoder(ClipEncoder):
         if abs(heard - seen) > 1 and self._settings["short_stream"] == "error":
             raise LengthError(
                 f"its sound gives {heard} steps of 40 ms and its pictures {seen}, more than one apart: have the clip "
-                "mended, or cut the longer one with the setting short_stream=trim."
+                "mended, or cut the longer one with --set short_stream=trim."
             )
         if not len(sound) or not seen:
             raise TooShortError(f"there is no {'picture' if len(sound) else 'sample of sound'}.")
