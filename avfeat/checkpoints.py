@@ -222,5 +222,7 @@ class _Tensors:
             raw = self._bytes[first:last]
             if first % item:
                 raw = raw.copy()  # a plain stream does not align its numbers
-            self._made[storage] = torch.from_numpy(raw).view(storage.dtype)
+            # No bytes at all cannot be viewed as wider numbers: torch finds a stride of 0 there.
+            numbers = torch.from_numpy(raw).view(storage.dtype) if len(raw) else torch.empty(0, dtype=storage.dtype)
+            self._made[storage] = numbers
         return self._made[storage]

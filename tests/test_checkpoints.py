@@ -270,3 +270,11 @@ def test_no_malicious_file_of_the_golden_set_runs(shared: Path) -> None:
             continue
     assert {"__builtin__.eval", "__builtin__.exec", "posix.system", "commands.Popen"} <= set(inert)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("letters", range(8))
+def test_a_tensor_without_numbers_is_read_wherever_its_bytes_would_begin(tmp_path: Path, letters: int) -> None:
+    path = tmp_path / "empty.pt"
+    saved = {"name": "x" * letters, "none": torch.empty(0, 3)}
+    torch.save(saved, path, _use_new_zipfile_serialization=False)
+    assert read_checkpoint(path)["none"].shape == (0, 3)
