@@ -6,7 +6,6 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from avfeat.errors import ProbeError
+from probes.heads import HEADS, Head, head_class
 
 FORMAT = "1"
-HEADS = {"linear": "probes.heads.linear:LinearProbe"}
-"""Each head's name in a file, and where its class is."""
 
 
 def write_probe(path: Path, head: str, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
@@ -67,12 +65,11 @@ def read_probe(path: Path) -> tuple[str, dict[str, NDArray[Any]], dict[str, Any]
     return notes["head"], tensors, json.loads(notes["facts"])
 
 
-def load_probe(path: Path) -> Any:
+def load_probe(path: Path) -> Head:
     """Return the head that a file holds, ready to score.
 
     Raises:
         ProbeError: as ``read_probe``.
     """
     head, tensors, facts = read_probe(path)
-    module, _, name = HEADS[head].partition(":")
-    return getattr(import_module(module), name).from_file(tensors, facts)
+    return head_class(head).from_file(tensors, facts)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from avfeat.errors import ProbeError
 from probes.fit import PAPER_SEED, Fitted, fit, settings_for
+from probes.heads import Head
 from probes.heads.linear import LinearProbe
 from probes.intervals import REPLICATES, Measure, measure
 from probes.loading import Choice, ClipCount, Loaded, Source
@@ -140,7 +141,7 @@ def save(path: Path, stores: Sequence[Path], plan: Plan, result: Result) -> None
 
 
 def evaluate(
-    probe: LinearProbe,
+    probe: Head,
     stores: Sequence[Path],
     tests: Sequence[str],
     metrics: Sequence[str] = tuple(METRICS),

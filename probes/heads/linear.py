@@ -6,30 +6,23 @@ The probability of fake is sigmoid(2s), from the two logits (-s, +s) that traini
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
 
 from avfeat.errors import ProbeError
-from probes.featureset import FeatureSet, check_features
+from probes.featureset import FeatureSet
 from probes.fit import PAPER_SEED, Fitted, fit, settings_for
+from probes.heads.base import Clips, Probe, as_set
 from probes.objective import all_frame_scores, clip_scores
 from probes.pooling import Pooling
-from probes.probe_file import write_probe
 from probes.solving import Progress
 
-Frames = NDArray[Any]
-Clips = FeatureSet | Sequence[Frames]
-"""What heads read: a FeatureSet, or one array [frames, width] for each clip."""
 
-
-class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A scikit-learn classifier of ragged clips; labels are 0 real and 1 fake.
+class LinearProbe(Probe):
+    """A linear probe of one feature or, side by side, of several (early fusion).
 
     Args:
         pool: lse, lse:T, lse-mean, lse-mean:T, max, mean, min or top:K.
@@ -43,6 +36,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes after ``fit``: weight_ float32 [width], bias_, features_ and widths_, classes_ [0, 1], facts_ (plain data
     on how the fit went).
     """
+
+    kind: ClassVar[str] = "linear"
 
     def __init__(
         self,
@@ -119,30 +114,9 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             scores = all_frame_scores(data, self._theta(data))[:, 0].cpu().numpy()
         return np.split(scores, data.offsets[1:-1].cpu().numpy())
 
-    def predict_proba(self, X: Clips) -> NDArray[np.float64]:  # noqa: N803
-        """Return the probabilities of real and fake, float64 [clips, 2]."""
-        fake = 1 / (1 + np.exp(-2 * self.decision_function(X).astype(np.float64)))
-        return np.stack([1 - fake, fake], axis=1)
-
-    def predict(self, X: Clips) -> NDArray[np.int64]:  # noqa: N803
-        """Return 1 where the score is above 0, int64 [clips]."""
-        return (self.decision_function(X) > 0).astype(np.int64)
-
-    def save(self, path: Path, facts: Mapping[str, Any] | None = None) -> None:
-        """Write the probe with what is known about it and ``facts`` (plain data).
-
-        Raises:
-            ProbeError: the file cannot be written.
-        """
-        check_is_fitted(self)
-        known = {
-            "parameters": self.get_params(),
-            "features": self.features_,
-            "widths": self.widths_,
-            "fit": self.facts_,
-        }
-        tensors = {"weight": self.weight_[None], "bias": np.array([self.bias_], np.float32)}
-        write_probe(path, "linear", tensors, {**known, **(facts or {})})
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return weight [1, width] and bias [1]."""
+        return {"weight": self.weight_[None], "bias": np.array([self.bias_], np.float32)}
 
     @classmethod
     def from_file(cls, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> LinearProbe:
@@ -160,9 +134,6 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names, widths = tuple(facts["features"]), tuple(facts["widths"])
         return probe.set_weights(weight[0], float(bias[0]), names, widths, dict(facts))
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "weight_")
-
     def _take(self, train: FeatureSet, fitted: Fitted, column: int) -> LinearProbe:
         theta = fitted.theta[column].numpy()
         return self.set_weights(theta[:-1], float(theta[-1]), train.features, train.widths, fitted.facts(column))
@@ -179,29 +150,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.weight_, self.bias_ = weight.astype(np.float32), bias
         self.features_, self.widths_ = features, widths
         self.facts_ = facts
-        self.classes_ = np.array([0, 1])
         return self
 
     def _theta(self, data: FeatureSet) -> torch.Tensor:
         return torch.from_numpy(np.append(self.weight_, np.float32(self.bias_)))[None].to(data.device)
-
-    def _readable(self, clips: Clips) -> FeatureSet:
-        check_is_fitted(self)
-        if not isinstance(clips, FeatureSet):
-            return FeatureSet.from_arrays(clips, features=self.features_, widths=self.widths_)
-        check_features(clips, self.features_, self.widths_, "Clips to score")
-        return clips
-
-
-def as_set(clips: Clips, labels: Sequence[int] | NDArray[Any] | None) -> FeatureSet:
-    """Return a FeatureSet of what a user gave to ``fit``.
-
-    Raises:
-        ProbeError: no label for an array, or labels besides 0 and 1.
-        LengthError: not one label for each clip.
-    """
-    if isinstance(clips, FeatureSet):
-        return clips if labels is None else clips.with_labels(labels)
-    if labels is None:
-        raise ProbeError("Arrays need labels: fit(X, y) with y of 0 (real) and 1 (fake).")
-    return FeatureSet.from_arrays(clips, labels)
