@@ -17,6 +17,8 @@ from avfeat.store import Feature, Group, open_store
 from probes.align import Rows, join
 from probes.featureset import UNKNOWN, FeatureSet
 
+_COLUMNS = ("speaker", "method", "segments", "audio_segments", "video_segments")
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -65,8 +67,9 @@ class ClipCount:
 class Loaded:
     """Frames of a choice with what belongs to its clips.
 
-    rows: the manifest's columns by name for the clips of ``data``: speaker, segments, method.
+    rows: the manifest's columns by name for the clips of ``data``: speaker, method, and the three of segments.
     times: seconds of the first row, and from row to row.
+    starts: float64 [clips], seconds of the first row of each clip, which a clip's own facts or the join may move.
     """
 
     choice: Choice
@@ -76,6 +79,7 @@ class Loaded:
     count: ClipCount
     rows: Mapping[str, list[Any]]
     times: tuple[float, float]
+    starts: NDArray[np.float64]
 
 
 class Source:
@@ -144,10 +148,13 @@ class Source:
         known = [UNKNOWN if labels[row] is None else labels[row] for row in used]
         widths = [stream.feature.width for stream in streams]
         data = FeatureSet.from_frames(frames, offsets, known, chosen, self.features, widths)
-        leader = max((stream.feature for stream in streams), key=lambda feature: feature.rate_hz)
-        rows = {name: table[name].take(used).to_pylist() for name in ("speaker", "segments", "method")}
+        lead = max(range(len(streams)), key=lambda k: streams[k].feature.rate_hz)
+        leader = streams[lead].feature
+        rows = {name: table[name].take(used).to_pylist() for name in _COLUMNS}
         times = (leader.first_seconds, 1 / leader.rate_hz)
-        return Loaded(choice, manifest.key, manifest.digest, data, count, rows, times)
+        firsts = [streams[lead].rows(clip_id).first_seconds for clip_id in chosen]
+        starts = np.array([at + own[lead][0] * times[1] for at, own in zip(firsts, joined, strict=True)])
+        return Loaded(choice, manifest.key, manifest.digest, data, count, rows, times, starts)
 
     def _groups(self, key: str) -> list[Group]:
         known = sorted({each for store in self._stores for each in store})

@@ -138,6 +138,18 @@ def test_features_of_two_stores_are_joined_by_clip_and_time(store, tmp_path):
         np.testing.assert_array_equal(own[:, 9:], slow[clip_id][np.arange(1, count + 1) // 2])
 
 
+def test_the_first_row_of_a_clip_has_its_own_time_and_that_of_a_join(store, tmp_path):
+    path, manifest, rows = store
+    assert Source([path], ["logmel"]).load(Choice("tiny", "val")).starts == pytest.approx([0.02] * 4)
+    later = rows_of(manifest, 3, seed=1, length=lambda k: 4 + k)
+    write_feature(tmp_path / "other", manifest, "later", later, rate_hz=25.0, first_seconds=0.06)
+    joined = Source([path, tmp_path / "other"], ["logmel", "later"]).load(Choice("tiny", "val"))
+    assert joined.starts == pytest.approx([0.06] * 4)
+    facts = {clip_id: {"first_seconds": 0.5} for clip_id in ("c02", "c09")}
+    write_feature(path, manifest, "trimmed", rows, rate_hz=25.0, first_seconds=0.02, facts=facts)
+    assert Source([path], ["trimmed"]).load(Choice("tiny", "val")).starts == pytest.approx([0.5, 0.02, 0.02, 0.5])
+
+
 def test_a_clip_whose_features_differ_by_more_than_a_row_is_left_out_with_both_lengths(store):
     path, manifest, _ = store
     short = rows_of(manifest, 3, length=lambda k: 5 + k - 2 * (k == 1))
