@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     from avfeat.files import encode_files
     from avfeat.manifest import Manifest
     from avfeat.options import Options
+    from avfeat.patches import PatchExplainer
     from avfeat.store import open_store
 
 _HOMES = {
     "AvfeatError": "avfeat.errors",
     "Manifest": "avfeat.manifest",
     "Options": "avfeat.options",
+    "PatchExplainer": "avfeat.patches",
     "encode_files": "avfeat.files",
     "open_store": "avfeat.store",
 }
 
-__all__ = ["AvfeatError", "Manifest", "Options", "encode_files", "open_store"]
+__all__ = ["AvfeatError", "Manifest", "Options", "PatchExplainer", "encode_files", "open_store"]
 
 
 def __getattr__(name: str) -> Any:

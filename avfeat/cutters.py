@@ -48,6 +48,16 @@ class Cutter(Protocol):
         """Return the view of ``picture``, which is number ``frame`` of the clip's timeline."""
 
 
+class PlacedCutter(Cutter, Protocol):
+    """One whose views are straight or turned squares of the picture."""
+
+    def place(self, width_px: int, height_px: int, frame: int) -> crops.Floats:
+        """Return the way back: float64 [2, 3], from (u, v, 1) in the view of that frame to (x, y) in the picture.
+
+        Both count from the outer corner of their first pixel. Views of squares that are empty come from one point.
+        """
+
+
 def cutter_of(view: View, settings: ViewSettings, track: Track | None, clip_id: str) -> Cutter:
     """Return what makes ``view``: one of kind frame, face or mouth.
 
@@ -131,20 +141,32 @@ class WholePicture:
     def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:
         """Return the whole picture as a square of the view's size."""
         image = Image.fromarray(picture)
-        size, width, height = self._size, image.width, image.height
+        size, (width, height, left, top) = self._size, self._laid(image.width, image.height)
+        resized = np.asarray(image.resize((width, height), self._filter))
+        if self._fit != "letterbox":
+            return resized[-top : size - top, -left : size - left]
+        canvas = np.zeros(self.shape, np.uint8)
+        canvas[top : top + height, left : left + width] = resized
+        return canvas
+
+    def place(self, width_px: int, height_px: int, frame: int) -> crops.Floats:
+        """Return the way from the view to the picture."""
+        width, height, left, top = self._laid(width_px, height_px)
+        across, down = width_px / width, height_px / height
+        return np.array([[across, 0.0, -left * across], [0.0, down, -top * down]])
+
+    def _laid(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return width and height of the resized picture, and where its left and top lie in the view."""
+        size = self._size
         if self._fit == "squash":
-            return np.asarray(image.resize((size, size), self._filter))
+            return size, size, 0, 0
         if self._fit == "centre":
             short = min(width, height)
             width, height = (size if side == short else int(size * side / short) for side in (width, height))
-            left, top = int((width - size) / 2), int((height - size) / 2)
-            return np.asarray(image.resize((width, height), self._filter))[top : top + size, left : left + size]
+            return width, height, -int((width - size) / 2), -int((height - size) / 2)
         long = max(width, height)
         width, height = (max(round(size * side / long), 1) for side in (width, height))
-        left, top = (size - width) // 2, (size - height) // 2
-        canvas = np.zeros(self.shape, np.uint8)
-        canvas[top : top + height, left : left + width] = np.asarray(image.resize((width, height), self._filter))
-        return canvas
+        return width, height, (size - width) // 2, (size - height) // 2
 
 
 class UprightSquare:
@@ -174,6 +196,15 @@ class UprightSquare:
         turn = (across, -down, middle_x - (across - down) * half, down, across, middle_y - (down + across) * half)
         return np.asarray(image.transform((size, size), Image.Transform.AFFINE, turn, self._filter))
 
+    def place(self, width_px: int, height_px: int, frame: int) -> crops.Floats:
+        """Return the way from the view to the picture."""
+        x, y, side, angle = self._squares[frame].tolist()
+        scale, half = side / self._size, self._size / 2
+        across, down = math.cos(angle) * scale, math.sin(angle) * scale
+        # Pillow and this way put the corner of the first pixel at (0, 0), landmarks its centre.
+        left, top = x + 0.5 - (across - down) * half, y + 0.5 - (down + across) * half
+        return np.array([[across, -down, left], [down, across, top]])
+
 
 class PlainSquare:
     """The kind ``face``, recipes ``plain`` and ``still``: boxes [T, 4], left, top, right and bottom in pixels."""
@@ -187,14 +218,24 @@ class PlainSquare:
 
     def cut(self, picture: Picture, frame: int) -> NDArray[np.uint8]:
         """Return the square around the face, squashed where the picture's border has cut it."""
-        x0, y0, x1, y1 = self._boxes[frame].tolist()
-        side = int(self._margin * max(x1 - x0, y1 - y0))
-        left, top = max((x0 + x1) // 2 - side // 2, 0), max((y0 + y1) // 2 - side // 2, 0)
-        side = min(side, picture.shape[1] - left, picture.shape[0] - top)
+        left, top, side = self._square(picture.shape[1], picture.shape[0], frame)
         if side <= 0:
             return np.zeros(self.shape, np.uint8)
         square = Image.fromarray(np.ascontiguousarray(picture[top : top + side, left : left + side]))
         return np.asarray(square.resize((self._size, self._size), self._filter))
+
+    def place(self, width_px: int, height_px: int, frame: int) -> crops.Floats:
+        """Return the way from the view to the picture."""
+        left, top, side = self._square(width_px, height_px, frame)
+        scale = max(side, 0) / self._size
+        return np.array([[scale, 0.0, left], [0.0, scale, top]])
+
+    def _square(self, width: int, height: int, frame: int) -> tuple[int, int, int]:
+        """Return left, top and side of the square; a side of 0 or less is a face outside the picture."""
+        x0, y0, x1, y1 = self._boxes[frame].tolist()
+        side = int(self._margin * max(x1 - x0, y1 - y0))
+        left, top = max((x0 + x1) // 2 - side // 2, 0), max((y0 + y1) // 2 - side // 2, 0)
+        return left, top, min(side, width - left, height - top)
 
 
 def _around(

@@ -9,7 +9,7 @@ from typing import Any
 
 from avfeat.device import resolve_device
 from avfeat.encoders import build_encoder
-from avfeat.encoders.base import FeatureName, Request, Rows
+from avfeat.encoders.base import Encoder, FeatureName, Request, Rows
 from avfeat.errors import ClipError, EncoderError
 from avfeat.extract import ClipResult, encode_clips
 from avfeat.options import Options, Spent
@@ -42,12 +42,7 @@ def encode_files(
         AvfeatError: weights are missing, or this machine lacks something.
     """
     options = options or Options()
-    device = resolve_device(options.device)
-    encoders = [build_encoder(request) for request in _requests(features, like, weights, device)]
-    views = _view_settings(features, like)
-    for encoder in encoders:
-        for name in encoder.wanted:
-            _compare(str(name), feature_attributes(encoder, name, views)["identity"], like[str(name)]["identity"])
+    encoders, views = encoders_like(features, like, weights, options.device)
     reads = frozenset(view for encoder in encoders for view in encoder.reads())
     names = [name for encoder in encoders for name in encoder.wanted]
     jobs = [Job(str(path), path, reads, views) for path in paths]
@@ -62,6 +57,26 @@ def encode_files(
         encode_clips(jobs, {job.clip_id: names for job in jobs}, encoders, pool, Spent(), finished)
     for index, path in enumerate(paths):
         yield path, _whole(results[index], features)
+
+
+def encoders_like(
+    features: Sequence[str], like: Mapping[str, Mapping[str, Any]], weights: Path | None, device: str
+) -> tuple[list[Encoder], ViewSettings]:
+    """Return the very encoders that made stored features, and how their views were cut.
+
+    Args:
+        features, like, weights: as in ``encode_files``.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+
+    Raises:
+        EncoderError, AvfeatError: as ``encode_files``.
+    """
+    encoders = [build_encoder(request) for request in _requests(features, like, weights, resolve_device(device))]
+    views = _view_settings(features, like)
+    for encoder in encoders:
+        for name in encoder.wanted:
+            _compare(str(name), feature_attributes(encoder, name, views)["identity"], like[str(name)]["identity"])
+    return encoders, views
 
 
 def _requests(

@@ -71,10 +71,19 @@ def tiny_siglip(folder: Path, **vision: Any) -> Path:
 
 def tiny_dinov2(folder: Path, **vision: Any) -> Path:
     """A DINOv2 whose positions were made for 42 px and that reads 28 px, as the published ones do with 518 and 224."""
+    return _dinov2(folder, "Dinov2", vision)
+
+
+def tiny_dinov2_registers(folder: Path, **vision: Any) -> Path:
+    """The same with four more tokens between the class token and the patches."""
+    return _dinov2(folder, "Dinov2WithRegisters", {"num_register_tokens": 4} | vision)
+
+
+def _dinov2(folder: Path, family: str, vision: dict[str, Any]) -> Path:
     import transformers
 
-    config = transformers.Dinov2Config(**(_TOWER | {"image_size": 42, "patch_size": 14} | vision))
-    _save(folder, transformers.Dinov2Model, config)
+    config = getattr(transformers, f"{family}Config")(**(_TOWER | {"image_size": 42, "patch_size": 14} | vision))
+    _save(folder, getattr(transformers, f"{family}Model"), config)
     processor = {"do_center_crop": True, "crop_size": {"height": 28, "width": 28}, "size": {"shortest_edge": 32}}
     mean_and_std = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
     return _write_input(folder, processor | mean_and_std | {"resample": 3})

@@ -17,9 +17,11 @@ from torch.nn import functional as F
 from avfeat.checkpoints import open_checkpoint
 from avfeat.device import prepare_device
 from avfeat.encoders import shapes
-from avfeat.encoders.base import Card, FeatureName, FrameEncoder, Rows
+from avfeat.encoders.base import Card, FeatureName, Rows
 from avfeat.encoders.fsfm import NAME, SIZES, STATISTICS, Sizes, missing, where
 from avfeat.encoders.fsfm_model import LAYER_NORM_EPSILON, fresh_tensors, network_of, official_shapes
+from avfeat.encoders.patch_encoder import PatchEncoder, PatchShares
+from avfeat.encoders.patch_shares import Tower, explain
 from avfeat.errors import WeightsError
 from avfeat.views import view_versions
 from avfeat.weights import read_tensors, recorded_sha256
@@ -136,7 +138,7 @@ def statistics(checkpoint: Path) -> tuple[tuple[float, ...], tuple[float, ...], 
     return mean, deviation, [path]
 
 
-class FsfmEncoder(FrameEncoder):
+class FsfmEncoder(PatchEncoder):
     """FSFM over one picture at a time; see ``avfeat.encoders.fsfm`` for what its rows are."""
 
     def __init__(
@@ -173,6 +175,31 @@ class FsfmEncoder(FrameEncoder):
         inner = slice(self._margin, pictures.shape[1] - self._margin)
         pixels = torch.from_numpy(np.ascontiguousarray(pictures[:, inner, inner])).to(self._device)
         return pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
+
+    def explain_pictures(
+        self, pictures: NDArray[np.uint8], name: FeatureName, weight: NDArray[np.float32], bias: float
+    ) -> PatchShares:
+        """Take scores apart, see PatchEncoder."""
+        sizes = self._network.sizes
+        last = name.layer or sizes.layers
+        plain = torch.nn.LayerNorm(sizes.width, LAYER_NORM_EPSILON, elementwise_affine=False)
+        class_norm = self._network.norm if name.layer is None else None
+        side = sizes.picture_px // sizes.patch_px
+        tower = Tower(
+            run=lambda values: self._vector(self._network(values, {last})[last], name.layer),
+            blocks=list(self._network.blocks[:last]),
+            norm=class_norm if self._class_token else plain,
+            heads=sizes.heads,
+            leading=1,
+            grid=(side, side),
+            pooled=not self._class_token,
+        )
+        return explain(tower, self.values(pictures), torch.from_numpy(weight).to(self._device), bias)
+
+    def patch_box(self) -> tuple[int, int, int, int]:
+        """Return left, top, right and bottom of the grid of patches, in pixels of the view."""
+        end = self.view.size_px - self._margin
+        return self._margin, self._margin, end, end
 
     @torch.inference_mode()
     def _batch(self, pictures: NDArray[np.uint8], wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avfeat.encoders.base import FeatureName, FrameEncoder, Request, Rows
+from avfeat.encoders.base import FeatureName, Request, Rows
 from avfeat.encoders.hf_config import Facts
 from avfeat.encoders.hf_load import load_network, module_ending
+from avfeat.encoders.patch_encoder import PatchEncoder, PatchShares
+from avfeat.encoders.patch_shares import Tower, explain
 from avfeat.errors import EncoderError
 
 _BATCH = 32
 """Pictures that go through the network at a time; on a CPU more gain nothing."""
 
 
-class PictureEncoder(FrameEncoder):
+class PictureEncoder(PatchEncoder):
     """Without a layer: what the network itself calls the picture's vector (its ``pooler_output``).
 
     CLIP and DINOv2: the normed class token of the last block; SigLIP: its trained pooling over the normed tokens.
@@ -32,6 +34,8 @@ class PictureEncoder(FrameEncoder):
         (self.view,) = facts.card.outputs[""].reads
         self._device = request.device
         self._class_token = facts.family.class_token
+        self._heads, self._patch_px = facts.config.num_attention_heads, facts.config.patch_size
+        self._registers = getattr(facts.config, "num_register_tokens", 0)
         final, choice = facts.config.num_hidden_layers, facts.settings["final_norm"]
         self._pooled = [name for name in request.wanted if name.layer is None and choice != "off"]
         self._inner = {name: name.layer or final for name in request.wanted if name not in self._pooled}
@@ -51,10 +55,36 @@ class PictureEncoder(FrameEncoder):
         batches = [self._batch(pictures[start : start + _BATCH], wanted) for start in range(0, len(pictures), _BATCH)]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in wanted}
 
+    def explain_pictures(
+        self, pictures: NDArray[np.uint8], name: FeatureName, weight: NDArray[np.float32], bias: float
+    ) -> PatchShares:
+        """Take scores apart, see PatchEncoder; not where a network pools its tokens by attention, as SigLIP does."""
+        if not self._class_token:
+            raise EncoderError(f"{name} has no class token, and its pooling cannot be taken apart here.")
+        blocks = self._inner.get(name, len(self._layers))
+        normed = name in self._pooled or self._norm_inner
+        side = self.view.size_px // self._patch_px
+        tower = Tower(
+            run=lambda values: self._vectors(values, [name])[name],
+            blocks=self._layers[:blocks],
+            norm=cast(nn.LayerNorm, self._norm) if normed else None,
+            heads=self._heads,
+            leading=1 + self._registers,
+            grid=(side, side),
+        )
+        return explain(tower, self._values(pictures), torch.from_numpy(weight).to(self._device), bias)
+
+    def _values(self, pictures: NDArray[np.uint8]) -> Tensor:
+        """Return the pictures as the network reads them, float32 [n, 3, size, size]."""
+        pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(self._device)
+        return pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
+
     @torch.inference_mode()
     def _batch(self, pictures: NDArray[np.uint8], wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
-        pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(self._device)
-        values = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
+        vectors = self._vectors(self._values(pictures), wanted)
+        return {name: vector.cpu().numpy() for name, vector in vectors.items()}
+
+    def _vectors(self, values: Tensor, wanted: Sequence[FeatureName]) -> dict[FeatureName, Tensor]:
         taken: dict[int, Tensor] = {}
 
         def keep(block: int) -> Any:
@@ -70,7 +100,7 @@ class PictureEncoder(FrameEncoder):
         finally:
             for handle in handles:
                 handle.remove()
-        return {name: (taken[self._inner[name]] if name in self._inner else pooled).cpu().numpy() for name in wanted}
+        return {name: taken[self._inner[name]] if name in self._inner else pooled for name in wanted}
 
     def _vector(self, tokens: Tensor) -> Tensor:
         """Return one vector for each picture from the tokens [n, tokens, width] of a block."""
