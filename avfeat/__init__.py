@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from avfeat.manifest import Manifest
     from avfeat.options import Options
     from avfeat.patches import PatchExplainer
+    from avfeat.previews import preview
     from avfeat.store import open_store
 
 _HOMES = {
@@ -26,9 +27,10 @@ _HOMES = {
     "PatchExplainer": "avfeat.patches",
     "encode_files": "avfeat.files",
     "open_store": "avfeat.store",
+    "preview": "avfeat.previews",
 }
 
-__all__ = ["AvfeatError", "Manifest", "Options", "PatchExplainer", "encode_files", "open_store"]
+__all__ = ["AvfeatError", "Manifest", "Options", "PatchExplainer", "encode_files", "open_store", "preview"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from avfeat.errors import LengthError, ProbeError, StoreError
@@ -112,8 +114,13 @@ class Source:
         manifest = self.manifest(name)
         return {feature: self._feature(manifest, feature).attributes for feature in self.features}
 
-    def load(self, choice: Choice, *, labelled: bool = True) -> Loaded:
+    def load(self, choice: Choice, *, labelled: bool = True, only: Sequence[str] | None = None) -> Loaded:
         """Read the usable clips of a choice; ``labelled`` leaves out those of unknown label.
+
+        Args:
+            choice: the split.
+            labelled: whether clips of unknown label are left out.
+            only: read no other clips than these.
 
         Raises:
             ManifestError: there is no such split; the message lists those there are with their numbers of clips.
@@ -122,6 +129,8 @@ class Source:
         """
         manifest = self.manifest(choice.manifest)
         table = manifest.select(choice.split).table
+        if only is not None:
+            table = table.filter(pc.is_in(table["clip_id"], value_set=pa.array(only, pa.string())))
         clip_ids, labels = table["clip_id"].to_pylist(), table["label"].to_pylist()
         streams = [_Stream(self._feature(manifest, name)) for name in self.features]
         left_out: Counter[str] = Counter()

@@ -44,6 +44,14 @@ def test_a_split_is_loaded_with_its_labels_and_speakers(store):
         np.testing.assert_array_equal(loaded.data[k], rows[clip_id])
 
 
+def test_chosen_clips_are_read_alone(store):
+    path, _, rows = store
+    loaded = Source([path], ["logmel"]).load(Choice("tiny", "train"), only=["c07", "c00", "c02"])
+    assert loaded.data.clip_ids == ("c00", "c07")
+    assert loaded.count.listed == 2
+    np.testing.assert_array_equal(loaded.data[1], rows["c07"])
+
+
 def test_a_manifest_is_named_by_key_by_name_or_by_its_file(store, tmp_path):
     path, manifest, _ = store
     manifest.write(tmp_path / "tiny.parquet")

@@ -1,0 +1,90 @@
+"""The drawing above which a clip plays: waveform, frame scores and fake segments on one time axis, as SVG paths.
+
+All lines of a page share one height for each feature: a score is drawn in parts of the largest magnitude that its
+feature reaches on the page, so that clips can be compared and zero, where real ends and fake begins, is in the middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfeat.previews import PEAKS_HZ
+from probes.report.content import Line, ShownClip
+
+WIDTH, WAVE, SCORES = 1000.0, 44.0, 120.0
+"""Units of the drawing: its width, and the heights of the waveform and of the scores below it."""
+
+_MARGIN = 6.0
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60)
+_MOST_TICKS = 8
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Paths and places in the units above; tick places are in percent of the width.
+
+    shades: for each fake stretch its left edge, width, and kind.
+    wave: path of the waveform, empty without sound.
+    lines: for each feature its path.
+    ticks: place and text.
+    """
+
+    shades: Sequence[tuple[float, float, str]]
+    wave: str
+    lines: Sequence[tuple[str, str]]
+    ticks: Sequence[tuple[float, str]]
+    zero: float = WAVE + SCORES / 2
+
+
+def scales(clips: Sequence[ShownClip]) -> dict[str, float]:
+    """Return for each feature the largest magnitude of its frame scores on all clips; 1 where all are zero."""
+    found: dict[str, float] = {}
+    for clip in clips:
+        for line in clip.lines:
+            top = float(np.abs(line.scores).max(initial=0.0))
+            found[line.feature] = max(found.get(line.feature, 0.0), top)
+    return {feature: top or 1.0 for feature, top in found.items()}
+
+
+def draw(clip: ShownClip, scale: Mapping[str, float]) -> Drawing:
+    """Return the drawing of one clip; ``scale`` as ``scales`` gives it."""
+    across = WIDTH / clip.seconds
+    shades = [
+        (start * across, (min(end, clip.seconds) - start) * across, kind)
+        for kind, stretches in clip.segments.items()
+        for start, end in stretches
+        if start < clip.seconds
+    ]
+    wave = _wave(clip.preview.peaks, across) if clip.preview is not None else ""
+    lines = [(line.feature, _line(line, across, scale[line.feature])) for line in clip.lines]
+    return Drawing(shades, wave, lines, _ticks(clip.seconds))
+
+
+def _wave(peaks: NDArray[np.float32], across: float) -> str:
+    if not len(peaks):
+        return ""
+    x = np.arange(len(peaks) + 1) / PEAKS_HZ * across
+    y = WAVE / 2 * np.append(peaks, peaks[-1:])
+    up = zip(x, WAVE / 2 - y, strict=True)
+    down = zip(x[::-1], WAVE / 2 + y[::-1], strict=True)
+    return _path([*up, *down]) + "Z"
+
+
+def _line(line: Line, across: float, scale: float) -> str:
+    room = SCORES / 2 - _MARGIN
+    heights = WAVE + SCORES / 2 - room * line.scores.astype(np.float64) / scale
+    return _path(list(zip(line.times * across, heights, strict=True)))
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _ticks(seconds: float) -> list[tuple[float, str]]:
+    step = next((step for step in _TICKS if seconds / step <= _MOST_TICKS), seconds / _MOST_TICKS)
+    count = int(seconds / step + 1e-9)
+    return [(100 * k * step / seconds, f"{k * step:g} s") for k in range(count + 1)]
