@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from avfeat.console import align, errors_to_exit
+from probes.heads import HEADS
 
 if TYPE_CHECKING:
+    from probes.evaluation import Tested
     from probes.solving import Progress
-    from probes.study import Result, Tested
+    from probes.study import Result
 
 app = typer.Typer(
     help="Small heads over stored features, fitted in seconds.\n\n"
@@ -44,6 +46,10 @@ def fit(
     manifest: Annotated[str, typer.Option(help="Key or name of a manifest in the store, or a manifest file.")],
     feature: Annotated[list[str], typer.Option(help="A stored feature; several are joined by time.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The probe's file.")],
+    head: Annotated[str, typer.Option(help=f"{', '.join(HEADS)}.")] = "linear",
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One of the head's own settings.")
+    ] = None,
     train: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
     val: Annotated[str, typer.Option(help="The split that chooses the best epoch; none: the solver's last.")] = "val",
     test: Annotated[
@@ -55,15 +61,18 @@ def fit(
         typer.Option(help="lse[:T], lse-mean[:T], max, mean, min or top:K; several are all tried.", show_default="lse"),
     ] = None,
     solver: Annotated[
-        Literal["lbfgs", "adam"], typer.Option(help="lbfgs: to the optimum. adam: step by step as in the paper.")
-    ] = "lbfgs",
+        Literal["lbfgs", "adam"] | None,
+        typer.Option(help="lbfgs: to the optimum. adam: step by step as in the paper.", show_default="lbfgs"),
+    ] = None,
     weight_decay: Annotated[
         list[float] | None,
         typer.Option(min=0, help="½·wd·|w|² joins the loss; several are all tried.", show_default="0"),
     ] = None,
-    class_weight: Annotated[Literal["none", "balanced"], typer.Option(help="How clips weigh in training.")] = "none",
+    class_weight: Annotated[
+        Literal["none", "balanced"] | None, typer.Option(help="How clips weigh in training.", show_default="none")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="So many initial weights, fitted at once.")] = 1,
-    seed: Annotated[int, typer.Option(help="The first seed; the paper's is 43.")] = 43,
+    seed: Annotated[int | None, typer.Option(help="The first seed.", show_default="43, the paper's")] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="At most so many passes.", show_default="adam 100, lbfgs 300")
     ] = None,
@@ -77,9 +86,10 @@ def fit(
     device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Fit a linear probe, test it, and write it; Ctrl-C ends the fit early and keeps the best so far."""
+    """Fit a probe, test it, and write it; Ctrl-C ends the fit early and keeps the best so far."""
+    from probes.fit import PAPER_SEED
     from probes.metrics import METRICS
-    from probes.study import Plan, run, save
+    from probes.study import Plan, run, save, with_head
 
     plan = Plan(
         manifest=manifest,
@@ -87,21 +97,25 @@ def fit(
         train=train,
         val=None if val == "none" else val,
         tests=None if test is None else tuple(test),
-        pools=tuple(pool or ["lse"]),
-        weight_decays=tuple(weight_decay or [0.0]),
-        seeds=tuple(range(seed, seed + seeds)),
-        solver=solver,
-        class_weight=class_weight,
-        steps=steps,
-        patience=patience,
         metrics=tuple(metric or METRICS),
         intervals_by=intervals_by,
         device=device,
     )
+    first = PAPER_SEED if seed is None else seed
+    flags: dict[str, Any] = {
+        "pool": pool,
+        "weight_decay": weight_decay,
+        "seed": None if seed is None and seeds == 1 else range(first, first + seeds),
+        "solver": None if solver is None else [solver],
+        "class_weight": None if class_weight is None else [class_weight],
+        "steps": None if steps is None else [steps],
+        "patience": None if patience is None else [patience],
+    }
+    plan = with_head(plan, head, _settings(setting or []), flags)
     result = run(stores, plan, tell_progress())
     save(out, stores, plan, result)
     print(json.dumps({"probe": str(out), **result.facts()}, indent=2) if as_json else "\n".join(_lines(result, out)))
-    if result.fitted.interrupted:
+    if result.interrupted:
         print("Interrupted: the best probe so far was written.", file=sys.stderr)
         raise typer.Exit(1)
 
@@ -144,9 +158,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Test a finished probe on stored features."""
+    from probes.evaluation import evaluate as run
     from probes.metrics import METRICS
     from probes.probe_file import load_probe
-    from probes.study import evaluate as run
 
     tests = run(load_probe(probe), stores, test, tuple(metric or METRICS), intervals_by)
     if as_json:
@@ -191,20 +205,24 @@ def tell_progress() -> Any:
     return tell
 
 
+def _settings(texts: Sequence[str]) -> dict[str, str]:
+    parts = [text.partition("=") for text in texts]
+    for name, equals, _ in parts:
+        if not equals:
+            raise typer.BadParameter(f"--set {name}: write NAME=VALUE.")
+    return {name: value for name, _, value in parts}
+
+
 def _lines(result: Result, out: Path) -> list[str]:
     """What a person reads after a fit."""
-    best = result.fitted.columns[result.fitted.best]
     lines = [f"train {result.train.choice}: {result.train.count}"]
     if result.val:
         lines.append(f"val {result.val.choice}: {result.val.count}")
     lines += [f"test {tested.name}: {tested.count}" for tested in result.tests]
-    settings = f"pool {best.pool}, weight decay {best.weight_decay:g}, seed {best.seed}"
-    lines.append(
-        f"{result.probe.solver}: {settings}, loss {best.loss:.5f} at step {best.step}, ended by {best.stopped}"
-    )
+    lines.append(_ending(result))
     if result.tests:
         lines.append(_table(result.tests))
-    if len(result.fitted.columns) > 1:
+    if len(result.fits) > 1:
         for tested in result.tests:
             low, high = min(tested.spread), max(tested.spread)
             mean = sum(tested.spread) / len(tested.spread)
@@ -212,6 +230,15 @@ def _lines(result: Result, out: Path) -> list[str]:
                 f"AUC of all {len(tested.spread)} probes on {tested.name}: {mean:.4f} ({low:.4f} to {high:.4f})"
             )
     return [*lines, f"wrote {out}"]
+
+
+def _ending(result: Result) -> str:
+    """``linear: pool lse, solver lbfgs, …, loss 0.12345 at step 17, ended by patience``."""
+    chosen = {name: value for name, value in result.probe.get_params().items() if value is not None}
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+    fit = result.probe.facts_
+    ended = f", loss {fit['loss']:.5f} at step {fit['best_step']}, ended by {fit['stopped']}" if "loss" in fit else ""
+    return f"{result.probe.kind}: {settings}{ended}"
 
 
 def _table(tests: Sequence[Tested]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from avfeat.errors import ProbeError
-from probes.fit import PAPER_SEED, Fitted, fit, settings_for
+from probes.evaluation import Asked, Tested, all_scores, load_test, tested
+from probes.fit import PAPER_SEED, fit, settings_for
+from probes.head_settings import check_reads, make_head
 from probes.heads import Head
 from probes.heads.linear import LinearProbe
-from probes.intervals import REPLICATES, Measure, measure
-from probes.loading import Choice, ClipCount, Loaded, Source
-from probes.metrics import METRICS, Ranking, area, metrics_named
-from probes.objective import clip_scores
+from probes.intervals import REPLICATES
+from probes.loading import Choice, Loaded, Source
+from probes.metrics import METRICS
 from probes.pooling import Pooling
 from probes.solving import Progress
+
+Tell = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class Plan:
 
     train, val: split names of ``manifest``; val None fits without validation.
     tests: further choices; None: the manifest's own test split, if it has one.
-    pools, weight_decays, seeds: fitted together, each combination; the lowest loss is kept.
-    steps, patience: None is the solver's default.
+    pools, weight_decays, seeds, solver, class_weight, steps, patience: of linear probes. Each combination of the first
+    three is fitted, all together, and the lowest loss is kept; steps or patience None is the solver's default.
+    head, settings: another head than the linear probe, and those of its settings that are not to be its defaults.
     intervals_by: ``clip`` or ``speaker``, what the bootstrap draws.
     """
 
@@ -50,40 +54,36 @@ class Plan:
     intervals_by: str = "clip"
     replicates: int = REPLICATES
     device: str = "cpu"
+    head: str = "linear"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def asked(self) -> Asked:
+        """What the tests are to say.
 
-@dataclass(frozen=True)
-class Tested:
-    """The chosen probe on one test set.
-
-    spread: the AUC of every probe that was fitted, in their order.
-    """
-
-    name: str
-    key: str
-    count: ClipCount
-    measures: Mapping[str, Measure]
-    spread: tuple[float, ...]
-
-    def facts(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "manifest": self.key,
-            "clips": asdict(self.count),
-            "metrics": {name: asdict(each) for name, each in self.measures.items()},
-            "auc_of_all": list(self.spread),
-        }
+        Raises:
+            ProbeError: no such metric; intervals by something else.
+        """
+        return Asked(self.metrics, self.intervals_by, self.replicates)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished fit; ``facts`` is plain data, as in the probe's file."""
+    """A finished fit; ``facts`` is plain data, as in the probe's file.
 
-    probe: LinearProbe
-    fitted: Fitted
+    fits: how the fit of each probe that was tried went, plain data; ``probe`` is one of them.
+    """
+
+    probe: Head
+    fits: tuple[Mapping[str, Any], ...]
     train: Loaded
     val: Loaded | None
     tests: tuple[Tested, ...]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the fit."""
+        return any(each.get("stopped") == "interrupted" for each in self.fits)
 
     def facts(self) -> dict[str, Any]:
         """What the probe's file says besides the probe: sets, metrics, versions, and all probes that were fitted."""
@@ -91,43 +91,64 @@ class Result:
             "train": _set_facts(self.train),
             "val": _set_facts(self.val) if self.val else None,
             "tests": {tested.name: tested.facts() for tested in self.tests},
-            "fitted": [self.fitted.facts(k) for k in range(len(self.fitted.columns))],
+            "fitted": list(self.fits),
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
         }
 
 
-def run(stores: Sequence[Path], plan: Plan, tell: Callable[[Progress], None] = lambda progress: None) -> Result:
-    """Load, fit and test; Ctrl-C during the fit keeps the best so far (``fitted.interrupted``).
+@dataclass(frozen=True)
+class _Fit:
+    """The chosen probe, its place among those that were tried, and the scores [clips, probes] of all on a set."""
+
+    probe: Head
+    best: int
+    fits: tuple[Mapping[str, Any], ...]
+    scores: Callable[[Loaded], NDArray[np.float32]]
+
+
+def with_head(plan: Plan, head: str, settings: Mapping[str, Any], flags: Mapping[str, Sequence[Any] | None]) -> Plan:
+    """Return the plan with this head and what is asked of it.
+
+    Args:
+        settings: the head's own, see ``head_settings.make_head``.
+        flags: values of settings that many heads have (pool, weight_decay, seed, solver, …), None where not given.
+            Linear probes without ``settings`` try each pool, weight_decay and seed; all others take one value each.
+
+    Raises:
+        ProbeError: several values for a head that takes one, or a setting given both ways.
+    """
+    given = {name: tuple(values) for name, values in flags.items() if values is not None}
+    if head == "linear" and not settings:
+        many = {"pool": "pools", "weight_decay": "weight_decays", "seed": "seeds"}
+        fields: dict[str, Any] = {many.get(name, name): v if name in many else v[0] for name, v in given.items()}
+        return replace(plan, **fields)
+    for name, values in given.items():
+        if len(values) > 1:
+            raise ProbeError(
+                f"Several values of {name} can be tried together by linear probes without --set only; give one."
+            )
+        if name in settings:
+            raise ProbeError(f"{name} is given twice: as --{name.replace('_', '-')} and as --set {name}=….")
+    return replace(plan, head=head, settings={**{name: values[0] for name, values in given.items()}, **settings})
+
+
+def run(stores: Sequence[Path], plan: Plan, tell: Tell = lambda progress: None) -> Result:
+    """Load, fit and test; Ctrl-C during the fit keeps the best so far (``interrupted``).
 
     Raises:
         ProbeError: the plan names something that is not there, a set has one class only or no clip left.
         StoreError, ManifestError: a store, manifest, split or feature is not there.
     """
-    metrics_named(plan.metrics)
-    pools = [Pooling.parse(text) for text in plan.pools]
-    settings = settings_for(plan.solver, plan.steps, plan.patience)
-    if plan.intervals_by not in ("clip", "speaker"):
-        raise ProbeError(f"Intervals are by clip or by speaker, not by {plan.intervals_by!r}.")
+    asked, work = plan.asked, _fitter(plan)
     source = Source(stores, plan.features)
-    choices = _tests(source, plan)
+    choices = test_choices(source, plan.manifest, plan.tests)
     train = source.load(Choice(plan.manifest, plan.train))
     val = source.load(Choice(plan.manifest, plan.val)) if plan.val is not None else None
-    tests = [source.load(choice) for choice in choices]
-    for one in tests:
-        one.data.check_labels(f"Test set {one.choice}")
-    fitted = fit(
-        train.data.to(plan.device),
-        val.data.to(plan.device) if val else None,
-        pools=pools,
-        weight_decays=plan.weight_decays,
-        seeds=plan.seeds,
-        settings=settings,
-        class_weight=plan.class_weight,
-        tell=tell,
+    tests = [load_test(source, choice, asked) for choice in choices]
+    done = work(train, val, tell)
+    return Result(
+        done.probe, done.fits, train, val, tuple(tested(one, done.scores(one), done.best, asked) for one in tests)
     )
-    probe = LinearProbe.from_fitted(train.data, fitted, fitted.best)
-    tested = tuple(_test(one, fitted, plan) for one in tests)
-    return Result(probe, fitted, train, val, tested)
 
 
 def save(path: Path, stores: Sequence[Path], plan: Plan, result: Result) -> None:
@@ -140,68 +161,55 @@ def save(path: Path, stores: Sequence[Path], plan: Plan, result: Result) -> None
     result.probe.save(path, {"plan": asdict(plan), "attributes": attributes, **result.facts()})
 
 
-def evaluate(
-    probe: Head,
-    stores: Sequence[Path],
-    tests: Sequence[str],
-    metrics: Sequence[str] = tuple(METRICS),
-    intervals_by: str = "clip",
-    replicates: int = REPLICATES,
-) -> tuple[Tested, ...]:
-    """Test a finished probe on stored features.
-
-    Raises:
-        ProbeError: a test set has one class only or no clip left, or frames that the probe cannot read.
-        StoreError, ManifestError: a store, manifest, split or feature is not there.
-    """
-    source = Source(stores, probe.features_)
-    tested = []
-    for choice in map(Choice.parse, tests):
-        loaded = source.load(choice)
-        loaded.data.check_labels(f"Test set {choice}")
-        scores, groups = probe.decision_function(loaded.data), speaker_groups(loaded, intervals_by)
-        measures = measure(scores, loaded.data.labels.numpy(), metrics, groups=groups, replicates=replicates)
-        own = float(area(Ranking(scores, loaded.data.labels.numpy()).curve())[0])
-        tested.append(Tested(str(choice), loaded.key, loaded.count, measures, (own,)))
-    return tuple(tested)
+def test_choices(source: Source, manifest: str, tests: Sequence[str] | None) -> list[Choice]:
+    """Return what to test on: ``tests``, or when that is None the manifest's own split test, if it has one."""
+    if tests is not None:
+        return [Choice.parse(text) for text in tests]
+    splits = set(source.manifest(manifest).table["split"].to_pylist())
+    return [Choice(manifest, "test")] if "test" in splits else []
 
 
-def speaker_groups(loaded: Loaded, intervals_by: str) -> list[str | None] | None:
-    """Return what the bootstrap draws whole: nothing, or the speakers.
+def _fitter(plan: Plan) -> Callable[[Loaded, Loaded | None, Tell], _Fit]:
+    """Return what fits a plan, whose settings are checked before anything is loaded."""
+    if plan.head == "linear" and not plan.settings:
+        return _linear(plan)
+    head = make_head(plan.head, plan.settings)
+    check_reads(head, plan.head, plan.features)
 
-    Raises:
-        ProbeError: by speaker, and no clip has one.
-    """
-    if intervals_by == "clip":
-        return None
-    speakers = loaded.rows["speaker"]
-    if not any(speakers):
-        raise ProbeError(f"{loaded.choice}: no clip has a speaker, so intervals by speaker cannot be made.")
-    return speakers
+    def work(train: Loaded, val: Loaded | None, tell: Tell) -> _Fit:
+        head.fit(train.data.to(plan.device), validation=val.data.to(plan.device) if val else None, tell=tell)
+        return _Fit(
+            head, 0, (head.facts_,), lambda loaded: head.decision_function(loaded.data.to(plan.device))[:, None]
+        )
 
-
-def all_scores(loaded: Loaded, theta: torch.Tensor, pools: Sequence[Pooling], device: str) -> NDArray[np.float32]:
-    """Return the clip scores of many probes, float32 [clips, probes]."""
-    with torch.inference_mode():
-        data = loaded.data.to(device)
-        scores: NDArray[np.float32] = clip_scores(data, theta.to(data.device), pools).cpu().numpy()
-    return scores
+    return work
 
 
-def _test(loaded: Loaded, fitted: Fitted, plan: Plan) -> Tested:
-    pools = [column.pool for column in fitted.columns]
-    scores, labels = all_scores(loaded, fitted.theta, pools, plan.device), loaded.data.labels.numpy()
-    groups = speaker_groups(loaded, plan.intervals_by)
-    measures = measure(scores[:, fitted.best], labels, plan.metrics, groups=groups, replicates=plan.replicates)
-    spread = tuple(float(area(Ranking(column, labels).curve())[0]) for column in scores.T)
-    return Tested(str(loaded.choice), loaded.key, loaded.count, measures, spread)
+def _linear(plan: Plan) -> Callable[[Loaded, Loaded | None, Tell], _Fit]:
+    """Return what fits all linear probes of a plan together and chooses the one with the lowest loss."""
+    pools = [Pooling.parse(text) for text in plan.pools]
+    settings = settings_for(plan.solver, plan.steps, plan.patience)
 
+    def work(train: Loaded, val: Loaded | None, tell: Tell) -> _Fit:
+        fitted = fit(
+            train.data.to(plan.device),
+            val.data.to(plan.device) if val else None,
+            pools=pools,
+            weight_decays=plan.weight_decays,
+            seeds=plan.seeds,
+            settings=settings,
+            class_weight=plan.class_weight,
+            tell=tell,
+        )
+        own = [column.pool for column in fitted.columns]
+        return _Fit(
+            LinearProbe.from_fitted(train.data, fitted, fitted.best),
+            fitted.best,
+            tuple(fitted.facts(k) for k in range(len(fitted.columns))),
+            lambda loaded: all_scores(loaded, fitted.theta, own, plan.device),
+        )
 
-def _tests(source: Source, plan: Plan) -> list[Choice]:
-    if plan.tests is not None:
-        return [Choice.parse(text) for text in plan.tests]
-    splits = set(source.manifest(plan.manifest).table["split"].to_pylist())
-    return [Choice(plan.manifest, "test")] if "test" in splits else []
+    return work
 
 
 def _set_facts(loaded: Loaded) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from probes.probe_file import load_probe
 from tests.ragged import planted_arrays
 
 
-def write_planted(store, name, clips=120, seed=0, width=12, feature="logmel", strength=1.0, spoil=()):
+def write_planted(store, name, clips=120, seed=0, width=12, feature="logmel", strength=1.0, spoil=(), speakers=7):
     arrays, labels = planted_arrays(clips=clips, width=width, seed=seed, strength=strength, dtype=np.float16)
     splits = np.array(["train", "train", "val", "test"])[np.arange(clips) // 2 % 4]
-    rows = [Row(f"c{k:04}", f"c{k:04}.mp4", str(splits[k]), int(labels[k]), speaker=f"s{k % 7}") for k in range(clips)]
+    people = [f"s{k % speakers}" if speakers else None for k in range(clips)]
+    rows = [Row(f"c{k:04}", f"c{k:04}.mp4", str(splits[k]), int(labels[k]), speaker=people[k]) for k in range(clips)]
     manifest = Manifest.from_rows(rows, DatasetInfo(name))
     values = {row.clip_id: array for row, array in zip(rows, arrays, strict=True)}
     values |= {clip_id: NoFaceError("no face from 0.2 to 1.4 s") for clip_id in spoil}
@@ -39,6 +40,7 @@ def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("probes") / "store"
     write_planted(path, "near", spoil=("c0000", "c0009"))
     write_planted(path, "far", seed=5, clips=40)
+    write_planted(path, "mute", seed=6, clips=8, speakers=0)
     return path
 
 
@@ -97,6 +99,21 @@ def test_seeds_poolings_and_decays_are_fitted_at_once_and_the_best_on_validation
     assert written.solver == "adam"
 
 
+def test_settings_of_a_head_are_given_by_name_or_by_the_flag_of_that_name(store, tmp_path):
+    by_flags = fit(store, tmp_path, "--pool", "max", "--solver", "adam", "--steps", 3, "--weight-decay", 0.01, "--json")
+    one = load_probe(tmp_path / "probe.safetensors")
+    by_name = fit(
+        store, tmp_path, "--set", "pool=max", "--solver", "adam", "--set", "steps=3", "--set", "weight_decay=0.01"
+    )
+    two = load_probe(tmp_path / "probe.safetensors")
+    assert (by_flags.exit_code, by_name.exit_code) == (0, 0), by_name.output
+    np.testing.assert_array_equal(one.weight_, two.weight_)
+    assert (two.pool, two.steps, two.weight_decay) == ("max", 3, 0.01)
+    assert (
+        "linear: class weight none, pool max, seed 43, solver adam, steps 3, weight decay 0.01, loss" in by_name.output
+    )
+
+
 def test_intervals_by_speaker_and_other_metrics(store, tmp_path):
     done = fit(store, tmp_path, "--metric", "tpr@0.1", "--metric", "auc", "--intervals-by", "speaker", "--json")
     assert list(json.loads(done.stdout)["tests"]["near:test"]["metrics"]) == ["tpr@0.1", "auc"]
@@ -111,6 +128,13 @@ def test_intervals_by_speaker_and_other_metrics(store, tmp_path):
         (["--pool", "median"], "no pooling 'median'"),
         (["--metric", "f1"], "no metric 'f1'"),
         (["--train", "one"], "all 4 clips are fake"),
+        (["--head", "forest"], "no head 'forest'; choose from linear"),
+        (["--set", "decay=1"], "linear has no setting 'decay'; it has class_weight, patience, pool"),
+        (["--set", "steps=many"], "linear: steps is 'many'; give a whole number or none"),
+        (["--set", "weight_decay=inf"], "linear: weight_decay is 'inf'; give a number"),
+        (["--set", "steps=2", "--pool", "max", "--pool", "min"], "Several values of pool"),
+        (["--set", "pool=min", "--pool", "max"], "pool is given twice"),
+        (["--intervals-by", "speaker", "--test", "mute"], "no clip has a speaker"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_1(store, tmp_path, arguments, sentence):
