@@ -10,16 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.figures.style import COLOURS, DASHES, FAINT, INK, SHADE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Segment = tuple[float, float]
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette: told apart by people of any colour vision, and in grey by their order of lightness."""
-
-_SHADE, _INK, _FAINT = "#E4E0D4", "#22262B", "#8A9099"
-_STYLES = ("-", "--", ":", "-.")
 
 
 @dataclass(frozen=True)
@@ -79,46 +75,44 @@ def draw(
             if row == 0:
                 _head(axes, heads[column])
             if column == 0:
-                axes.set_ylabel(unit, color=_INK, fontsize=9.5)
+                axes.set_ylabel(unit, color=INK, fontsize=9.5)
             if row == rows - 1:
-                axes.set_xlabel("seconds", color=_INK)
+                axes.set_xlabel("seconds", color=INK)
     handles, names = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=11)
     if title:
-        figure.suptitle(title, fontsize=13, color=_INK, fontweight="bold")
+        figure.suptitle(title, fontsize=13, color=INK, fontweight="bold")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
-    axes.axhline(0, color=_FAINT, linewidth=0.8, zorder=1)
+    axes.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
     inside = axes.get_xaxis_transform()
     for kind, stretches in panel.segments.items():
         for start, end in stretches:
-            axes.axvspan(start, end, color=_SHADE, linewidth=0, zorder=0)
+            axes.axvspan(start, end, color=SHADE, linewidth=0, zorder=0)
             axes.text((start + end) / 2, 0.97, f"fake {kind}", transform=inside, ha="center", va="top", fontsize=9)
     for word, (start, end) in panel.marks.items():
-        axes.plot(
-            [start, end], [0.05, 0.05], transform=inside, color=_INK, linewidth=3, solid_capstyle="butt", zorder=4
-        )
-        axes.text(end + 0.03, 0.045, word, transform=inside, va="center", fontsize=9, color=_INK, zorder=4)
+        axes.plot([start, end], [0.05, 0.05], transform=inside, color=INK, linewidth=3, solid_capstyle="butt", zorder=4)
+        axes.text(end + 0.03, 0.045, word, transform=inside, va="center", fontsize=9, color=INK, zorder=4)
     for number, (feature, line) in enumerate(panel.lines.items()):
         axes.plot(
             line.times_seconds,
             line.scores,
             label=feature,
             color=COLOURS[number % len(COLOURS)],
-            linestyle=_STYLES[number % len(_STYLES)],
+            linestyle=DASHES[number % len(DASHES)],
             linewidth=1.9,
             zorder=3,
         )
-    axes.axvline(panel.seconds, color=_FAINT, linewidth=0.8, linestyle=":", zorder=1)
-    axes.set_title(panel.title, loc="left", fontsize=10.5, color=_INK)
-    axes.tick_params(colors=_INK, length=3, labelsize=9)
+    axes.axvline(panel.seconds, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
+    axes.set_title(panel.title, loc="left", fontsize=10.5, color=INK)
+    axes.tick_params(colors=INK, length=3, labelsize=9)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set_color(_FAINT)
+        axes.spines[side].set_color(FAINT)
 
 
 def _head(axes: Axes, text: str) -> None:
@@ -131,6 +125,6 @@ def _head(axes: Axes, text: str) -> None:
         ha="center",
         fontsize=12,
         fontweight="bold",
-        color=_INK,
+        color=INK,
         annotation_clip=False,
     )
