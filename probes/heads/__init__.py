@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     Clips = FeatureSet | Sequence[NDArray[Any]]
 
-HEADS: Mapping[str, str] = {"linear": "probes.heads.linear:LinearProbe"}
+HEADS: Mapping[str, str] = {
+    "linear": "probes.heads.linear:LinearProbe",
+    "mlp": "probes.heads.mlp:MlpProbe",
+}
 """Each head's name, in files and commands, and where its class is."""
 
 

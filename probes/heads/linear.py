@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from avfeat.device import resolve_device
 from avfeat.errors import ProbeError
 from probes.featureset import FeatureSet
 from probes.fit import PAPER_SEED, Fitted, fit, settings_for
@@ -32,6 +33,7 @@ class LinearProbe(Probe):
         seed: of the initial weights and of adam's order of clips.
         steps: epochs of adam or evaluations of lbfgs at most; None: the solver's default.
         patience: end after so many without a better validation loss; None: the solver's default.
+        device: a torch device; None: where the frames are.
 
     Attributes after ``fit``: weight_ float32 [width], bias_, features_ and widths_, classes_ [0, 1], facts_ (plain data
     on how the fit went).
@@ -48,6 +50,7 @@ class LinearProbe(Probe):
         seed: int = PAPER_SEED,
         steps: int | None = None,
         patience: int | None = None,
+        device: str | None = None,
     ):
         self.pool = pool
         self.solver = solver
@@ -56,6 +59,7 @@ class LinearProbe(Probe):
         self.seed = seed
         self.steps = steps
         self.patience = patience
+        self.device = device
 
     def fit(
         self,
@@ -69,11 +73,11 @@ class LinearProbe(Probe):
         Raises:
             ProbeError: one class only, unknown labels, or frames that do not fit each other.
         """
-        train = as_set(X, y)
+        train = self._placed(as_set(X, y))
         val = validation if validation is None or isinstance(validation, FeatureSet) else as_set(*validation)
         fitted = fit(
             train,
-            val,
+            val if val is None else self._placed(val),
             pools=[Pooling.parse(self.pool)],
             weight_decays=[self.weight_decay],
             seeds=[self.seed],
@@ -97,7 +101,7 @@ class LinearProbe(Probe):
             ProbeError: frames of another feature or width than the probe's.
         """
         with torch.inference_mode():
-            data = self._readable(X)
+            data = self._placed(self._readable(X))
             scores: NDArray[np.float32] = (
                 clip_scores(data, self._theta(data), [Pooling.parse(self.pool)])[:, 0].cpu().numpy()
             )
@@ -110,7 +114,7 @@ class LinearProbe(Probe):
             ProbeError: frames of another feature or width than the probe's.
         """
         with torch.inference_mode():
-            data = self._readable(X)
+            data = self._placed(self._readable(X))
             scores = all_frame_scores(data, self._theta(data))[:, 0].cpu().numpy()
         return np.split(scores, data.offsets[1:-1].cpu().numpy())
 
@@ -133,6 +137,9 @@ class LinearProbe(Probe):
         probe = cls(**facts["parameters"])
         names, widths = tuple(facts["features"]), tuple(facts["widths"])
         return probe.set_weights(weight[0], float(bias[0]), names, widths, dict(facts))
+
+    def _placed(self, data: FeatureSet) -> FeatureSet:
+        return data if self.device is None else data.to(resolve_device(self.device))
 
     def _take(self, train: FeatureSet, fitted: Fitted, column: int) -> LinearProbe:
         theta = fitted.theta[column].numpy()
