@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HEADS: Mapping[str, str] = {
     "linear": "probes.heads.linear:LinearProbe",
     "mlp": "probes.heads.mlp:MlpProbe",
+    "sync": "probes.heads.sync:SyncProbe",
 }
 """Each head's name, in files and commands, and where its class is."""
 

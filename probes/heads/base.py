@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -111,10 +111,11 @@ class Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.line_, self.unit_ = facts.get("line", (0.0, 1.0))
         self.facts_ = dict(facts)
 
-    def draw_line(self, real: FeatureSet) -> None:
-        """Set ``line_`` and ``unit_`` by the scores of real clips."""
-        scores = self.decision_function(real).astype(np.float64)
+    def draw_line(self, data: FeatureSet, real: Sequence[int]) -> Self:
+        """Set ``line_`` and ``unit_`` by the scores of the real clips of a set; returns itself."""
+        scores = self.decision_function(data)[real].astype(np.float64)
         self.line_, self.unit_ = float(np.quantile(scores, 1 - FALSE_ALARMS)), float(scores.std()) or 1.0
+        return self
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "features_")

@@ -14,7 +14,6 @@ from avfeat.device import resolve_device
 from avfeat.errors import ProbeError
 from probes.featureset import FeatureSet, check_features
 from probes.heads.base import Clips, Probe, as_set
-from probes.heads.training import hold_out, real_clips
 
 
 class NeuralProbe(Probe):
@@ -62,26 +61,6 @@ class NeuralProbe(Probe):
 
     def _place(self, data: FeatureSet) -> torch.device:
         return data.device if self.device is None else torch.device(resolve_device(self.device))
-
-
-class RealProbe(NeuralProbe):
-    """A network that learns from real clips only."""
-
-    learns_from = "real"
-    seed: int
-
-    def _real_sets(
-        self, clips: Clips, labels: Any, validation: FeatureSet | tuple[Clips, Any] | None
-    ) -> tuple[FeatureSet, list[int], FeatureSet, list[int]]:
-        """Return what to learn from and what chooses the best epoch, each a set and the numbers of its real clips."""
-        data, numbers = real_clips(clips, labels, "Training set")
-        if validation is None:
-            numbers, held_out = hold_out(numbers, self.seed)
-            return data, numbers, data, held_out
-        given, truth = (validation, None) if isinstance(validation, FeatureSet) else validation
-        val, held_out = real_clips(given, truth, "Validation set")
-        check_features(val, data.features, data.widths, "Validation set")
-        return data, numbers, val, held_out
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from avfeat.errors import ProbeError
-from probes.featureset import FeatureSet
+from probes.featureset import FeatureSet, check_features
 from probes.heads.base import REAL, Clips, as_set
 from probes.solving import Progress, Tracker
 
@@ -82,15 +82,20 @@ def _theta(network: nn.Module) -> torch.Tensor:
     return parameters_to_vector([parameter.detach() for parameter in network.parameters()])[None]
 
 
-def real_clips(clips: Clips, labels: Any, what: str) -> tuple[FeatureSet, list[int]]:
+def real_clips(clips: Clips, labels: Any, what: str, like: FeatureSet | None = None) -> tuple[FeatureSet, list[int]]:
     """Return a set and the numbers of its real clips; arrays without labels are all real.
+
+    like: arrays hold the features of this set.
 
     Raises:
         ProbeError: none of the clips is labelled 0.
     """
-    if labels is None and not isinstance(clips, FeatureSet):
-        labels = [REAL] * len(clips)
-    data = as_set(clips, labels)
+    if isinstance(clips, FeatureSet):
+        data = as_set(clips, labels)
+    else:
+        features, widths = (like.features, like.widths) if like else (("feature",), None)
+        known = [REAL] * len(clips) if labels is None else labels
+        data = FeatureSet.from_arrays(clips, known, features=features, widths=widths)
     numbers = (data.labels == REAL).nonzero()[:, 0].tolist()
     if not numbers:
         raise ProbeError(
@@ -99,13 +104,23 @@ def real_clips(clips: Clips, labels: Any, what: str) -> tuple[FeatureSet, list[i
     return data, numbers
 
 
-def hold_out(numbers: list[int], seed: int) -> tuple[list[int], list[int]]:
-    """Part real clips, by the seed, into those to learn from and those that choose the best epoch, both in order.
+def pick_held_out(
+    data: FeatureSet, real: list[int], validation: FeatureSet | tuple[Clips, Any] | None, seed: int
+) -> tuple[list[int], FeatureSet, list[int]]:
+    """Return the real clips to learn from, and the set and its real clips that choose the best epoch.
 
-    A single clip does both.
+    Without validation these are a tenth of ``real``, drawn by the seed; a single clip does both.
+
+    Raises:
+        ProbeError: the validation set has no real clip, or other features or widths.
     """
-    if len(numbers) == 1:
-        return numbers, numbers
-    count = max(1, round(HELD_OUT * len(numbers)))
-    order = torch.randperm(len(numbers), generator=torch.Generator().manual_seed(seed)).tolist()
-    return [numbers[k] for k in sorted(order[count:])], [numbers[k] for k in sorted(order[:count])]
+    if validation is not None:
+        clips, labels = (validation, None) if isinstance(validation, FeatureSet) else validation
+        val, held_out = real_clips(clips, labels, "Validation set", like=data)
+        check_features(val, data.features, data.widths, "Validation set")
+        return real, val, held_out
+    if len(real) == 1:
+        return real, data, real
+    count = max(1, round(HELD_OUT * len(real)))
+    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [real[k] for k in sorted(order[count:])], data, [real[k] for k in sorted(order[:count])]
