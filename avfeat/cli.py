@@ -17,7 +17,7 @@ from avfeat.progress import duration
 from avfeat.weights_cli import app as weights_app
 
 if TYPE_CHECKING:
-    from avfeat.options import Report
+    from avfeat.options import Report, Spent
     from avfeat.run import Estimate
 
 app = typer.Typer(
@@ -249,12 +249,22 @@ def _print_report(report: Report, store: Path, as_json: bool) -> None:
         return
     rate = f", {report.spent.media / report.seconds:.1f} s of media per second" if report.spent.media else ""
     print(f"{report.clips} clips in {duration(report.seconds)}{rate}; {report.parts} parts committed to {store}")
+    if report.spent.media:
+        print(_split(report.spent))
     for feature, kinds in sorted(report.failures.items()):
         print(f"{feature}: " + ", ".join(f"{count} failed ({kind})" for kind, count in sorted(kinds.items())))
     if report.failed:
         print(f"Reasons: avfeat status {store} --why. To do them again: the same command with --retry failed.")
     if report.stopped:
         print(f"Stopped as asked with {report.parts_left} parts left. To go on: the same command.", file=sys.stderr)
+
+
+def _split(spent: Spent) -> str:
+    workers = f"{spent.workers} process{'es' if spent.workers > 1 else ''}"
+    return (
+        f"encode {spent.encode:.1f} s, write {spent.write:.1f} s; beside it in {workers}: "
+        f"decode {spent.decode:.1f} s, landmarks {spent.landmarks:.1f} s, crop {spent.crop:.1f} s"
+    )
 
 
 def _print_estimate(plan: Estimate, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from avfeat.clip import Decoded
 from avfeat.encoders.base import Encoder, Encoding, FeatureName, Late, Rows, check_rows
@@ -105,6 +105,8 @@ def encode_clips(
         finished(index, result)
         spent.media += result.media_seconds
         spent.write += time.monotonic() - encoded
+        for what, seconds in asdict(message.took).items():
+            setattr(spent, what, getattr(spent, what) + seconds)
 
 
 def _take(work: _InWork, views: Views, clip_id: str) -> None:

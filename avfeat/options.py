@@ -40,11 +40,22 @@ class Options:
 
 @dataclass
 class Spent:
-    """Seconds of the parent process by what they went to; workers run beside it."""
+    """Seconds on the clock by what they went to.
 
+    decode, landmarks, crop: of the processes that read clips, added up over all of them; a clip that could not be read
+        to its end does not count.
+    encode, write: of the process that runs the encoders, beside them; writing includes checksums and fsync.
+    media: not spent, but read: seconds of pictures or sound, whichever lasted longer in a clip.
+    workers: how many processes read clips.
+    """
+
+    decode: float = 0.0
+    landmarks: float = 0.0
+    crop: float = 0.0
     encode: float = 0.0
     write: float = 0.0
     media: float = 0.0
+    workers: int = 0
 
 
 @dataclass

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from avfeat.clip import Clip, Decoded
 from avfeat.errors import AvfeatError, ClipError, NoFaceError, NoPicturesError, NoSoundError
@@ -49,12 +54,31 @@ class Progress:
     frames: int
 
 
+@dataclass
+class Took:
+    """Seconds on the clock that one clip took its worker; waiting until the other process listens is none of them."""
+
+    decode: float = 0.0
+    landmarks: float = 0.0
+    crop: float = 0.0
+
+    @contextmanager
+    def on(self, what: str) -> Iterator[None]:
+        """Count the time inside as ``what``."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            setattr(self, what, getattr(self, what) + time.monotonic() - started)
+
+
 @dataclass(frozen=True)
 class Ended:
-    """The last word on a clip: what was decoded, and its last views (sound, track, reasons for missing views)."""
+    """The last word on a clip: what was decoded, its last views (sound, track, reasons for missing views), its time."""
 
     decoded: Decoded
     views: Views
+    took: Took
 
 
 @dataclass(frozen=True)
@@ -81,28 +105,32 @@ def produce(job: Job, landmarker: Callable[[str], AnyLandmarker]) -> Iterator[Vi
         ClipError: nothing of the clip can be used.
     """
     pictures = any(view.kind not in ("sound", "track") for view in job.views)
-    with Clip(job.path, job.clip_id, pictures=pictures or job.needs_track(), sound=SOUND in job.views) as clip:
+    took = Took()
+    with took.on("decode"):
+        clip = Clip(job.path, job.clip_id, pictures=pictures or job.needs_track(), sound=SOUND in job.views)
+    with clip:
         failures = _impossible(clip, job.views)
         track = job.track
         if clip.media.has_video:
             try:
-                track = yield from _look(clip, job, landmarker, failures)
+                track = yield from _look(clip, job, landmarker, failures, took)
             except ClipError as error:
                 if SOUND not in job.views or SOUND in failures:
                     raise
                 # What can be heard is not lost with what cannot be seen.
                 failures |= {view: error for view in job.views if view != SOUND}
-        sound = clip.sound() if SOUND in job.views and SOUND not in failures else None
+        with took.on("decode"):
+            sound = clip.sound() if SOUND in job.views and SOUND not in failures else None
         if TRACK in job.views and TRACK not in failures and track is not None:
             try:
                 fill_gaps(track, clip_id=job.clip_id)
             except NoFaceError as error:
                 failures[TRACK] = error
-        yield Ended(clip.facts(), Views(0, {}, sound, track, failures))
+        yield Ended(clip.facts(), Views(0, {}, sound, track, failures), took)
 
 
 def _look(
-    clip: Clip, job: Job, landmarker: Callable[[str], AnyLandmarker], failures: dict[View, ClipError]
+    clip: Clip, job: Job, landmarker: Callable[[str], AnyLandmarker], failures: dict[View, ClipError], took: Took
 ) -> Generator[Views | Progress, None, Track | None]:
     """Yield all views that are pictures, note those that cannot be made in ``failures``, return the track."""
     pictures = frozenset(view for view in job.views if view.kind not in ("sound", "track"))
@@ -114,24 +142,36 @@ def _look(
         size = (clip.media.width or 0, clip.media.height or 0)
         maker = ViewMaker(plain, job.settings, None, job.clip_id, *size)
         start = 0
-        for block in clip.blocks():
-            faces.extend(landmarker(job.settings.landmarks).detect(block))
-            yield Views(start, maker.make(block, start)) if plain else Progress(start)
+        for block in _decoded(clip, took):
+            with took.on("landmarks"):
+                faces.extend(landmarker(job.settings.landmarks).detect(block))
+            yield _cut(maker, block, start, took) if plain else Progress(start)
             start += len(block)
         track = (choose_last if job.settings.landmarks == "dlib" else choose_track)(faces, *size)
     if later:
         maker = ViewMaker(later, job.settings, track, job.clip_id, *_size(track, clip))
         failures |= maker.failures
         if later - maker.failures.keys():
-            yield from _blocks(clip, maker)
+            start = 0
+            for block in _decoded(clip, took):
+                yield _cut(maker, block, start, took)
+                start += len(block)
     return track
 
 
-def _blocks(clip: Clip, maker: ViewMaker) -> Iterator[Views]:
-    start = 0
-    for block in clip.blocks():
-        yield Views(start, maker.make(block, start))
-        start += len(block)
+def _decoded(clip: Clip, took: Took) -> Iterator[NDArray[np.uint8]]:
+    blocks = clip.blocks()
+    while True:
+        with took.on("decode"):
+            block = next(blocks, None)
+        if block is None:
+            return
+        yield block
+
+
+def _cut(maker: ViewMaker, block: NDArray[np.uint8], start: int, took: Took) -> Views:
+    with took.on("crop"):
+        return Views(start, maker.make(block, start))
 
 
 def _size(track: Track | None, clip: Clip) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from avfeat.manifest import Manifest
 from avfeat.options import Options, Report
 from avfeat.plan import Task
 from avfeat.progress import Progress
-from avfeat.session import Session
+from avfeat.session import Session, worker_count
 
 SAMPLE_CLIPS = 4
 """How many clips a dry run measures."""
@@ -62,6 +62,7 @@ def extract(
     if tasks:
         session.open(tasks)
         clips = sum(len(task.clip_ids()) for task in tasks)
+        report.spent.workers = worker_count(options.workers, clips)
         with _stop_on_signal() as stop, session.pool(clips) as pool, Progress(clips) as progress:
             for task in tasks:
                 if stop.is_set():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -148,8 +149,10 @@ class Session:
                 writers[name] = stack.enter_context(feature.part_writer(task.part.number, attempt))
             order = _InOrder(clips, writers, report, progress)
             self.run(jobs, task, pool, report, order.finished)
+            started = time.monotonic()
             for writer in writers.values():
                 writer.commit()
+            report.spent.write += time.monotonic() - started
 
     def forms(self) -> dict[str, Form]:
         """Return how the frames of each feature that this run makes lie on disk."""

@@ -157,6 +157,17 @@ def test_the_command_ends_with_3_when_clips_failed_and_says_how_to_go_on(
     assert runner.invoke(avfeat.cli.app, ["extract", "--no-such-option"]).exit_code == 2
 
 
+def test_a_run_says_where_its_time_went(made: tuple[Path, Manifest], tmp_path: Path) -> None:
+    folder, manifest = made
+    first, again = (
+        extract(manifest, folder, features, tmp_path / "store", CPU).spent for features in (["landmarks"], ["logmel"])
+    )
+    assert min(first.decode, first.landmarks, first.encode, first.write) > 0 == first.crop
+    assert first.landmarks > first.decode  # MediaPipe takes longer than reading these small pictures
+    assert min(again.decode, again.encode, again.write) > 0 == again.landmarks == again.crop
+    assert (first.workers, again.media) == (2, pytest.approx(0.4 + 0.4 + 0.5))
+
+
 def test_two_features_of_one_clip_come_from_one_decode(stored: Path) -> None:
     group = open_store(stored)["made"]
     for clip_id in ("face a", "face_b"):
