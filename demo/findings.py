@@ -113,6 +113,16 @@ def reading(found: Study, tops: tuple[int, int]) -> str:
     return f"{first} {second}"
 
 
+def untrained(found: Study, features: tuple[str, str]) -> str:
+    """Return a sentence on what an encoder with random weights comes to at home, by sound and by lips."""
+    (a_sound, b_sound), (a_lips, b_lips) = ([found.auc(each, home, home) for home in "AB"] for each in features)
+    encoder = features[0].partition(".")[0]
+    return (
+        f"{encoder} has random weights: what its probes find on their own dataset ({a_sound:.2f} on A and {b_sound:.2f} "
+        f"on B by sound, {a_lips:.2f} and {b_lips:.2f} by lips), the probe and the way the network is wired give alone."
+    )
+
+
 def draw_figure(found: Study, releases: Mapping[str, Release], features: Sequence[str], train: str, path: Path) -> None:
     """Draw the frame scores of a few test clips of each dataset, by the probes that were trained on ``train``.
 

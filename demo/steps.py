@@ -18,11 +18,15 @@ from avfeat.manifest_build import build
 from avfeat.run import extract
 from demo.cast import A, B, Release
 from demo.dataset import LABELS, RELEASES, fingerprint, is_rendered, render
-from demo.findings import Study, draw_figure, reading, silences, study, tops_in_silence
+from demo.findings import Study, draw_figure, reading, silences, study, tops_in_silence, untrained
 from probes.tables.cross_dataset import cross_dataset
 
 OUT = Path(__file__).parent / "out"
-FEATURES = ("logmel", "landmarks")
+RANDOM = ("avhubert-base-random.a", "avhubert-base-random.v")
+"""Sound and lips through an encoder that has learned nothing, as the paper has them for a baseline."""
+
+DRAWN = ("logmel", "landmarks")
+FEATURES = (*DRAWN, *RANDOM)
 SHORT = {A.name: "A", B.name: "B"}
 TABLE = "table.md"
 FIGURE = "frame_scores.png"
@@ -40,13 +44,13 @@ def main(out: Path = OUT) -> None:
             render(out / "data", done=_count)
     with _step("list and probe the clips"):
         manifests = {release.name: _manifest(release, out) for release in RELEASES}
-    with _step(f"extract {' and '.join(FEATURES)}"):
+    with _step(f"extract {', '.join(FEATURES)}"):
         for manifest in manifests.values():
             extract(manifest, Path(manifest.info.root), FEATURES, out / "store")
     with _step("fit linear probes, test them on both datasets"):
         found = study(out / "store", FEATURES, SHORT, out / "probes")
     with _step("draw"):
-        draw_figure(found, {SHORT[release.name]: release for release in RELEASES}, FEATURES, "A", out / FIGURE)
+        draw_figure(found, {SHORT[release.name]: release for release in RELEASES}, DRAWN, "A", out / FIGURE)
         text = _report(found, out / "store")
         (out / TABLE).write_text(text)
     print(text)
@@ -68,7 +72,7 @@ def _report(found: Study, store: Path) -> str:
     sizes = ", ".join(f"{len(found.tests[FEATURES[0], letter].data)} clips of {letter}" for letter in letters)
     what = f"AUC with the middle 95 % of bootstrap replicates; train → test; tested on {sizes}."
     sentences = reading(found, tops_in_silence(found, "logmel", "A", silences(A)))
-    return f"{table}\n{what}\n\n{sentences}\n\n{_faces(store)}\n"
+    return f"{table}\n{what}\n\n{sentences} {untrained(found, RANDOM)}\n\n{_faces(store)}\n"
 
 
 def _faces(store: Path) -> str:

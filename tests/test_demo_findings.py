@@ -13,7 +13,7 @@ from avfeat.media import write_video
 from demo import real
 from demo.cast import A, B
 from demo.dataset import plan, write_labels
-from demo.findings import Study, draw_figure, reading, silences, study, tops_in_silence
+from demo.findings import Study, draw_figure, reading, silences, study, tops_in_silence, untrained
 from probes.intervals import Measure
 from probes.tables.cross_dataset import Cell
 from tests.extracting import tone
@@ -93,6 +93,15 @@ def test_the_words_follow_the_numbers(aucs, tops, words):
 def test_the_words_say_when_a_feature_rises_and_by_how_much_the_other_changes():
     text = reading(study_of(logmel_AA=0.6, logmel_AB=0.9, landmarks_AA=0.8, landmarks_AB=0.75), (0, 12))
     assert "rises from 0.60 to 0.90" in text and "landmarks changes by -0.05" in text
+
+
+def test_the_words_on_random_weights_are_the_tables_numbers() -> None:
+    names = ("tiny-random.a", "tiny-random.v")
+    values = dict(zip([(name, home) for name in names for home in "AB"], (0.61, 0.62, 0.53, 0.54), strict=True))
+    cells = [Cell(name, home, home, Measure(value, 0, 1)) for (name, home), value in values.items()]
+    text = untrained(Study({}, {}, cells), names)
+    assert text.startswith("tiny-random has random weights")
+    assert "0.61 on A and 0.62 on B by sound, 0.53 and 0.54 by lips" in text
 
 
 def cells(text: str) -> list[list[str]]:

@@ -43,6 +43,9 @@ ENCODERS = {
     "videomae-large-face": "avfeat.encoders.videomae",
 }
 
+SEED = 0
+"""Of the random weights of a name that ends in ``-random``, unless another is given."""
+
 GROUP = "avfeat.encoders"
 """Entry points of this group are encoders of other distributions."""
 
@@ -166,15 +169,21 @@ def catalogue() -> list[dict[str, object]]:
 def describe(name: str) -> dict[str, object]:
     """Return the whole card of one encoder of the table as plain data, its settings, what this machine lacks for it.
 
+    Args:
+        name: with ``-random`` behind it, the encoder with random numbers for weights, which needs no file.
+
     Raises:
         EncoderError: there is no such encoder, or its module cannot be loaded.
     """
-    card, module = card_of(name), _module(name)
-    missing = module.missing(name) if hasattr(module, "missing") else ""
-    settings = module.SETTINGS[name] if hasattr(module, "SETTINGS") else {}
+    trained = name.removesuffix(RANDOM)
+    card, module = card_of(trained), _module(trained)
+    if trained != name and not card.weights:
+        raise EncoderError(f"{name}: {trained} has no weights that could be random.")
+    missing = module.missing(name) if hasattr(module, "missing") and trained == name else ""
+    settings = module.SETTINGS[trained] if hasattr(module, "SETTINGS") else {}
     return {
-        "name": card.name,
-        "summary": card.summary,
+        "name": name,
+        "summary": card.summary if trained == name else f"{card.summary}; here with random numbers for weights",
         "streams": [stream for stream in card.outputs if stream],
         "reads": {stream: [view.kind for view in output.reads] for stream, output in card.outputs.items()},
         "width": {stream: output.width for stream, output in card.outputs.items()},
@@ -182,12 +191,12 @@ def describe(name: str) -> dict[str, object]:
         "first_seconds": card.first_seconds,
         "layers": card.layers,
         "gflop_per_second": card.gflop_per_second,
-        "self_supervised": card.self_supervised,
+        "self_supervised": card.self_supervised and trained == name,
         "licence": card.licence,
         "licence_note": card.licence_note,
         "source": card.source,
         "citation": card.citation,
-        "weights": [file.name for file in card.weights],
+        "weights": [file.name for file in card.weights] if trained == name else [f"random numbers, seed {SEED}"],
         "settings": {key: setting.meaning for key, setting in settings.items()},
         "available": not missing,
         "missing": missing,
@@ -208,7 +217,7 @@ def _read(text: str, seed: int | None) -> Request:
     if not card.weights:
         seed = None
     elif asked_random and seed is None:
-        seed = 0
+        seed = SEED
     card.output(feature)
     wanted = feature if seed is None else replace(feature, encoder=feature.encoder + RANDOM)
     return Request(encoder, (wanted,), seed=seed)
