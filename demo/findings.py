@@ -118,8 +118,9 @@ def untrained(found: Study, features: tuple[str, str]) -> str:
     (a_sound, b_sound), (a_lips, b_lips) = ([found.auc(each, home, home) for home in "AB"] for each in features)
     encoder = features[0].partition(".")[0]
     return (
-        f"{encoder} has random weights: what its probes find on their own dataset ({a_sound:.2f} on A and {b_sound:.2f} "
-        f"on B by sound, {a_lips:.2f} and {b_lips:.2f} by lips), the probe and the way the network is wired give alone."
+        f"{encoder} has random weights: what its probes find on their own dataset ({a_sound:.2f} on A and "
+        f"{b_sound:.2f} on B by sound, {a_lips:.2f} and {b_lips:.2f} by lips) comes from the probe and from how the "
+        "network is wired, not from anything learned before."
     )
 
 
