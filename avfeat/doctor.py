@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avfeat.errors import AvfeatError
+from avfeat.errors import AvfeatError, MediaError, SetupError, WeightsError
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,25 @@ def _try(part: str, check: Callable[[], str]) -> Finding:
 
 
 def _writer(clip: Path) -> str:
-    from avfeat.media import ffmpeg_version, write_video
+    from avfeat.media import ffmpeg_program, ffmpeg_version, write_video
 
     pictures = [np.full((64, 64, 3), 8 * k, np.uint8) for k in range(10)]
     sound = (8000 * np.sin(np.arange(6400) * 0.1)).astype(np.int16)
-    write_video(clip, pictures, fps=25, sound=sound, sound_rate_hz=16_000)
+    try:
+        write_video(clip, pictures, fps=25, sound=sound, sound_rate_hz=16_000)
+    except MediaError as error:
+        raise SetupError(
+            f"{ffmpeg_program()} cannot write a tiny clip ({error}): name another ffmpeg in AVFEAT_FFMPEG, or leave it "
+            "unset and pip install --force-reinstall imageio-ffmpeg."
+        ) from error
     return f"ffmpeg {ffmpeg_version()}"
 
 
 def _decoder(clip: Path) -> str:
     from avfeat.clip import Clip, library_versions
 
+    if not clip.is_file():
+        raise SetupError("not tried, for there is no clip to decode until the media writer works.")
     with Clip(clip, "tiny") as opened:
         frames = sum(len(block) for block in opened.blocks())
         samples = len(opened.sound())
@@ -107,10 +115,13 @@ def _store(folder: Path) -> str:
 
 
 def _cache() -> str:
-    from avfeat.weights import cache_dir
+    from avfeat.weights import CACHE_VARIABLE, cache_dir
 
     folder = cache_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be written ({error}): name another folder in {CACHE_VARIABLE}.") from error
     return str(folder)

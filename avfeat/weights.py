@@ -79,7 +79,7 @@ def recorded_sha256(path: Path, pin: str = "") -> str:
             f"{path} has changed: its sha256 was {known.get('sha256')} when it was first used and is {found} now. "
             f"Fetch it again, or delete {record} if the change is meant."
         )
-    with _written(record) as file:
+    with written(record) as file:
         file.write(json.dumps(seen | {"sha256": found}).encode())
     return found
 
@@ -133,7 +133,7 @@ class _WrongContentError(Exception):
 
 def _download(address: str, path: Path, sha256: str) -> None:
     digest, received = hashlib.sha256(), 0
-    with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as answer, _written(path) as file:
+    with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as answer, written(path) as file:
         while block := answer.read(_COPY_BYTES):
             digest.update(block)
             received += file.write(block)
@@ -155,8 +155,14 @@ def _read_record(record: Path) -> dict[str, object] | None:
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write beside ``path`` and move it there when all went well: whole or not at all."""
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write beside ``path``, in the cache, and move it there when all went well: whole or not at all.
+
+    Several processes may do so at the same time.
+
+    Raises:
+        WeightsError: the folder cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
