@@ -80,6 +80,24 @@ def test_what_is_written_is_what_is_read_in_any_order(
             assert np.array_equal(everything[row["row"] :][: row["length"]], good.get(row["clip_id"], everything[:0]))
 
 
+def test_a_dask_array_reads_a_shard_when_it_is_asked_for_its_rows_and_no_other(tmp_path: Path) -> None:
+    feature = _feature(tmp_path, 4, 1)
+    rows = {clip_id: rows_of(clip_id, 10) for clip_id in manifest_of(4).clip_ids}
+    for number, clip_id in enumerate(rows):
+        with feature.part_writer(number) as writer:
+            writer.add(clip_id, rows[clip_id], {})
+            writer.commit()
+    array = feature.to_dask()
+    assert array.chunks == ((10, 10, 10, 10), (WIDTH,))
+    shutil.rmtree(feature.path / "part-00002" / "frames")
+    assert np.array_equal(array[30:].compute(), rows["c003"].astype(np.float16))
+    assert np.allclose(
+        array[:20].mean(axis=1).compute(), np.concatenate([rows["c000"], rows["c001"]]).mean(1), atol=0.01
+    )
+    with pytest.raises((StoreError, OSError)):
+        array.compute()
+
+
 def test_a_part_whose_clips_all_failed_is_a_part(tmp_path: Path) -> None:
     feature = _feature(tmp_path, 3, 3)
     with feature.part_writer(0) as writer:
