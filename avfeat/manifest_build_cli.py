@@ -167,21 +167,24 @@ def _build(listing: Listing, info: DatasetInfo, out: Path, probe: bool, workers:
 def _built_text(built: Built, listing: Listing, out: Path) -> str:
     from avfeat.manifest_rules import name_five
 
-    rows: list[tuple[object, ...]] = [
-        ("clips", len(built.manifest), ""),
-        ("missing", len(built.missing), name_five(built.missing)),
-        ("unreadable", len(built.unreadable), name_five(list(built.unreadable))),
-    ]
+    rows: list[tuple[object, ...]] = [("clips", len(built.manifest), "")]
+    # Of a release, the table of its folders tells what is missing; the manifest has only what is there.
+    rows += [] if listing.folders else [("missing", len(built.missing), name_five(built.missing))]
+    rows += [("unreadable", len(built.unreadable), name_five(list(built.unreadable)))]
     reasons = [f"  {clip_id}: {sentence}" for clip_id, sentence in list(built.unreadable.items())[:5]]
     notes = [f"note: {note}" for note in listing.notes]
     return "\n".join([f"{out} is {built.manifest.key}", *_folders(listing.folders), align(rows), *reasons, *notes])
 
 
 def _folders(counts: list[FolderCount]) -> list[str]:
-    """Return the table of what a release lists and what of it is there; nothing where there is no list."""
-    heads = ("folder", "listed", "found", "missing")
-    lines = [
-        (each.folder, each.listed, "not looked for" if each.found is None else each.found, each.missing or 0)
+    """Return the table of what a release lists and what of it is there; nothing where no release was read."""
+    lines: list[tuple[object, ...]] = [
+        (
+            each.folder,
+            "no list" if each.listed is None else each.listed,
+            "not looked for" if each.found is None else each.found,
+            "unknown" if each.missing is None else each.missing,
+        )
         for each in counts
     ]
-    return [align([heads, *lines])] if lines else []
+    return [align([("folder", "listed", "found", "missing"), *lines])] if lines else []

@@ -27,7 +27,7 @@ def by_id(listing: Listing) -> dict[str, object]:
     return {row.clip_id: row for row in listing.rows}
 
 
-def folders(listing: Listing) -> list[tuple[str, int, int | None, int | None]]:
+def folders(listing: Listing) -> list[tuple[str, int | None, int | None, int | None]]:
     return [(each.folder, each.listed, each.found, each.missing) for each in listing.folders]
 
 
@@ -176,7 +176,7 @@ def test_av1m_goes_by_modify_type_and_leaves_hidden_labels_null(tmp_path: Path, 
     assert (hidden.label, hidden.audio_label, hidden.segments, hidden.speaker) == (None, None, None, None)
     assert hidden.split == "test"
     assert folders(listing) == [("test", 2, 1, 1), ("val", 3, 3, 0)]
-    assert "2 clips have hidden labels: null" in listing.notes
+    assert "2 listed clips have hidden labels: null" in listing.notes
     assert real.duration_seconds == 4.0
 
 
@@ -206,6 +206,57 @@ def test_av1m_plusplus_is_read_with_null_lists_and_parts_of_real_clips(tmp_path:
     assert (whole.speaker, lrs3.speaker, silent.speaker) == ("id7", None, "subject_1")
     assert (lrs3.method, silent.method) == ("both_modified+vits+Talklip", "visual_modified+diff2lip")
     assert (silent.audio_segments, silent.has_audio) == ((), False)
+
+
+def as_single_files(entries: list[dict[str, object]], root: Path, folder: str) -> None:
+    for entry in entries:
+        file = (Path(folder) / str(entry["file"])).with_suffix(".json")
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        put(root, str(file), json.dumps(entry))
+
+
+@pytest.mark.parametrize("folder", ["val_metadata", "val_metadata/val_metadata", "val", "val/val"])
+def test_av1m_is_the_same_read_from_the_json_files_of_single_clips(tmp_path: Path, tiny: Path, folder: str) -> None:
+    listed = av1m.read(lay_out(av1m_release(tmp_path / "listed"), AV1M_PATHS, tiny))
+    root = lay_out(tmp_path / "single", AV1M_PATHS, tiny)
+    as_single_files(json.loads((tmp_path / "listed" / "val_metadata.json").read_text()), root, folder)
+    put(root, "test_files.txt", "000000.mp4\n")
+    put(root / "val", "._real.json", "what other systems leave beside files")
+    single = av1m.read(root)
+    assert by_id(single) == by_id(listed)
+    assert folders(single) == [("test", 1, 0, 1), ("val", 3, 3, 0)]
+    assert single.notes == [
+        f"val has no val_metadata.json: its clips are those of the JSON files below {folder.partition('/')[0]}",
+        "1 listed clips have hidden labels: null",
+    ]
+
+
+def test_av1m_goes_by_a_splits_list_where_it_has_one_and_names_folders_without_metadata(
+    tmp_path: Path, tiny: Path
+) -> None:
+    root = lay_out(av1m_release(tmp_path), [*AV1M_PATHS, "train/id2/yt/1/real.mp4", "more/1.mp4"], tiny)
+    as_single_files([av1m_entry("id9/yt/1/real.mp4", "real")], root, "val_metadata")
+    as_single_files([av1m_entry("id2/yt/1/real.mp4", "real")], root, "train")
+    listing = av1m.read(root)
+    assert folders(listing) == [("test", 2, 0, 2), ("train", 1, 1, 0), ("val", 3, 3, 0)]
+    assert "folders without metadata were left out: more" in listing.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[1]", r"1\.json is '\[1\]', where a JSON object is needed"), ("{", r"1\.json cannot be read as JSON"),
+     ("{}", "has no field original|has no field modify_type")],
+)  # fmt: skip
+def test_av1m_names_the_json_file_of_a_clip_that_is_of_another_form(tmp_path: Path, text: str, words: str) -> None:
+    put(tmp_path / "train_metadata", "1.json", text)
+    with pytest.raises(ManifestError, match=words):
+        av1m.read(tmp_path, look=False)
+
+
+def test_av1m_without_any_metadata_says_which_are_looked_for(tmp_path: Path, tiny: Path) -> None:
+    lay_out(tmp_path, AV1M_PATHS, tiny)
+    with pytest.raises(ManifestError, match=r"has no train_metadata\.json or val_metadata\.json or test_files\.txt"):
+        av1m.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +292,7 @@ def test_avlips_goes_by_its_folders_and_says_what_is_inferred(tmp_path: Path, ti
         ("1_fake/4", 1, None, 1, None),
     ]
     assert [row.segments for row in listing.rows] == [(), None, None]
+    assert folders(listing) == [("0_real", None, 1, None), ("1_fake", None, 2, None)]
     assert listing.notes[0] == "1 fakes have the number of a real clip, which is inferred to be their original"
     with pytest.raises(ManifestError, match="0_real or 1_fake"):
         avlips.read(tmp_path / "wav")
@@ -269,7 +321,7 @@ def test_dfe2024_labels_follow_the_stated_rule_and_unknown_stays_null(
     assert [row.video_label for row in listing.rows] == [line[5] for line in DFE_LINES]
     assert [row.audio_label for row in listing.rows] == [line[6] for line in DFE_LINES]
     assert listing.rows[1].split == "train"
-    assert listing.notes[0].startswith(f"label is {dfe2024.RULES[rule]}: ")
+    assert listing.notes[0].startswith(f"label is {dfe2024.RULES[rule]}; listed are ")
 
 
 VOX = ["dev/mp4/id1/-a_B/00001.mp4", "dev/mp4/id1/-a_B/00002.mp4", "test/mp4/id2/_x/00001.mp4"]
@@ -279,6 +331,7 @@ def test_voxceleb2_is_real_throughout_and_counts_its_people(tmp_path: Path, tiny
     lay_out(tmp_path, [*VOX, "dev/mp4/stray.mp4"], tiny)
     put(tmp_path, voxceleb2.PEOPLE, "\ufeffVoxCeleb2 ID,VGGFace2 ID,Gender,Set\nid1 ,n1 ,m ,dev \nid2 ,n2 ,f ,dev \n")
     listing = voxceleb2.read(tmp_path)
+    assert folders(listing) == [("dev", None, 2, None), ("test", None, 1, None)]
     assert [(row.path, row.split, row.speaker, row.label, row.segments) for row in listing.rows] == [
         (VOX[0], "dev", "id1", 0, ()),
         (VOX[1], "dev", "id1", 0, ()),
@@ -399,7 +452,7 @@ def test_the_command_builds_probes_and_reports_a_partial_release(tmp_path: Path,
     listed = COMMAND.invoke(app, ["build", "av1m", str(root), "-o", str(out), "--no-probe", "--name", "whole"])
     assert listed.exit_code == 0
     assert (len(Manifest.read(out)), Manifest.read(out).info.name) == (5, "whole")
-    assert "not looked for" in listed.output
+    assert ["test", "2", "not", "looked", "for", "unknown"] in [line.split() for line in listed.output.splitlines()]
 
 
 def test_options_of_single_releases_reach_their_readers(tmp_path: Path, tiny: Path) -> None:

@@ -111,6 +111,24 @@ def test_the_constructed_entries_of_both_av1m_editions_are_read(shared: Path, tm
     assert (silent.label, silent.audio_label, silent.audio_segments, silent.speaker) == (1, 0, (), "subject_1")
 
 
+def test_the_constructed_entries_are_the_same_from_lists_and_from_the_json_files_of_single_clips(
+    shared: Path, tmp_path: Path, tiny: Path
+) -> None:
+    for edition, folder in (("av-deepfake1m", "val_metadata"), ("av-deepfake1m-plusplus", "val")):
+        entries = json.loads((shared / "metadata" / edition / "constructed_example.json").read_text())
+        paths = [f"val/{entry['file']}" for entry in entries]
+        listed = put(tmp_path / edition, "val_metadata.json", json.dumps(entries))
+        single = lay_out(tmp_path / f"{edition}-single", paths, tiny)
+        for entry in entries:
+            file = (single / folder / entry["file"]).with_suffix(".json")
+            put(file.parent, file.name, json.dumps(entry))
+        expected = av1m.read(lay_out(listed, paths, tiny))
+        found = av1m.read(single)
+        assert sorted(found.rows, key=lambda row: row.path) == sorted(expected.rows, key=lambda row: row.path)
+        assert found.folders == expected.folders
+        assert_builds(found, av1m.ABOUT, single)
+
+
 def test_the_real_list_of_avlips_laid_out_gives_its_labels_back(shared: Path, tmp_path: Path, tiny: Path) -> None:
     lines = lines_of(shared / "metadata" / "avlips" / "test_labels.sample.csv")
     listing = avlips.read(lay_out(tmp_path, [line["path"] for line in lines], tiny))

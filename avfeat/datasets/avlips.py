@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avfeat.datasets.base import Disk, Listing, id_of_path
+from avfeat.datasets.base import Disk, Listing, found_by_folder, id_of_path
 from avfeat.errors import ManifestError
 from avfeat.manifest import DatasetInfo, Row
 
@@ -39,7 +39,7 @@ def read(root: Path) -> Listing:
         notes.append(f"{paired} fakes have the number of a real clip, which is inferred to be their original")
     if (root / "wav").is_dir():
         notes.append("the sound files below wav are not read: only what is in a video counts as its sound")
-    return Listing(rows, notes)
+    return Listing(rows, notes, found_by_folder(rows))
 
 
 def _row(path: str, disk: Disk) -> Row:

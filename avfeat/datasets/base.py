@@ -19,16 +19,19 @@ _NOT_LETTERS = re.compile(r"[\s()_]+")
 
 @dataclass(frozen=True)
 class FolderCount:
-    """How many clips of one folder a release lists and how many of them are on disk; None where nobody looked."""
+    """How many clips of one folder a release lists and how many of them are on disk.
+
+    ``listed`` is None where the release has no list, ``found`` where nobody looked.
+    """
 
     folder: str
-    listed: int
+    listed: int | None
     found: int | None
 
     @property
     def missing(self) -> int | None:
-        """Listed clips without a file."""
-        return None if self.found is None else self.listed - self.found
+        """Listed clips without a file; None unless both are known."""
+        return None if self.listed is None or self.found is None else self.listed - self.found
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Listing:
     """The clips of a release, not yet probed.
 
     notes: sentences on what was left out or could not be told.
-    folders: what the release's own lists name, by folder; empty where there is no such list.
+    folders: what the release's own lists name and what is there, by folder; empty where no release is read.
     """
 
     rows: list[Row]
@@ -78,6 +81,12 @@ class Disk:
         for path in self.paths:
             found.setdefault(letters(path), []).append(path)
         return found
+
+
+def found_by_folder(rows: Iterable[Row]) -> list[FolderCount]:
+    """Return how many clips each folder at the top has, of a release that has no list of them."""
+    counts = Counter(row.path.partition("/")[0] for row in rows)
+    return [FolderCount(name, None, count) for name, count in sorted(counts.items())]
 
 
 def settle(

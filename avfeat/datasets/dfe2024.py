@@ -47,7 +47,7 @@ def read(root: Path, *, look: bool = True, rule: Rule = "either") -> Listing:
     columns = ("Filename", "Video Ground Truth", "Audio Ground Truth", "Finetuning Set")
     rows = [_row(path, rule, *(line[name] for name in columns)) for line in records(path, columns)]
     count = Counter(row.label for row in rows)
-    notes = [f"label is {RULES[rule]}: {count[1]} fake, {count[0]} real, {count[None]} null"]
+    notes = [f"label is {RULES[rule]}; listed are {count[1]} fake, {count[0]} real, {count[None]} null"]
     return settle(rows, notes, Disk.below(root) if look else None, _find)
 
 

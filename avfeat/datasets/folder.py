@@ -51,18 +51,20 @@ def read(root: Path, *, labels_from_folders: bool = False) -> Listing:
     return Listing(rows, notes)
 
 
-def walk(root: Path, left_out: list[str] | None = None) -> Iterator[str]:
-    """Yield the paths of all videos below ``root``, relative, with forward slashes.
+def walk(root: Path, left_out: list[str] | None = None, suffixes: frozenset[str] = MEDIA_SUFFIXES) -> Iterator[str]:
+    """Yield the paths of all videos below ``root``, or of all files with other suffixes, relative, with forward slashes.
 
     ``left_out``, when given, receives what is hidden or leads back to a folder above itself.
 
     Raises:
         ManifestError: a folder cannot be listed.
     """
-    yield from _walk(root, PurePosixPath(), frozenset(), [] if left_out is None else left_out)
+    yield from _walk(root, PurePosixPath(), frozenset(), [] if left_out is None else left_out, suffixes)
 
 
-def _walk(folder: Path, below: PurePosixPath, above: frozenset[str], left_out: list[str]) -> Iterator[str]:
+def _walk(
+    folder: Path, below: PurePosixPath, above: frozenset[str], left_out: list[str], suffixes: frozenset[str]
+) -> Iterator[str]:
     above |= {os.path.realpath(folder)}
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -71,12 +73,12 @@ def _walk(folder: Path, below: PurePosixPath, above: frozenset[str], left_out: l
     for entry in entries:
         path = below / entry.name
         is_folder = entry.is_dir()
-        if not is_folder and path.suffix.lower() not in MEDIA_SUFFIXES:
+        if not is_folder and path.suffix.lower() not in suffixes:
             continue
         if entry.name.startswith(".") or (is_folder and os.path.realpath(entry.path) in above):
             left_out.append(str(path))
         elif is_folder:
-            yield from _walk(Path(entry.path), path, above, left_out)
+            yield from _walk(Path(entry.path), path, above, left_out, suffixes)
         else:
             yield str(path)
 

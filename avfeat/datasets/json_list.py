@@ -50,6 +50,21 @@ def read_objects(path: Path, chunk_characters: int = 4 << 20) -> Iterator[dict[s
         raise ManifestError(f"{path} cannot be read as JSON in UTF-8: {error}.") from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the one object that a JSON file is.
+
+    Raises:
+        ManifestError: the file cannot be read, or is not one JSON object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path} cannot be read as JSON in UTF-8: {error}.") from error
+    if not isinstance(value, dict):
+        raise ManifestError(f"{path} is {str(value)[:40]!r}, where a JSON object is needed.")
+    return value
+
+
 def field_of(path: Path, entry: dict[str, Any], name: str) -> Any:
     """Return one field of an entry.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from avfeat.datasets.base import Disk, Listing, id_of_path, settle
+from avfeat.datasets.base import Disk, Listing, found_by_folder, id_of_path, settle
 from avfeat.datasets.csv import records
 from avfeat.errors import ManifestError
 from avfeat.manifest import DatasetInfo, Row
@@ -43,7 +43,8 @@ def read(root: Path, *, look: bool = True, clips: Path | None = None) -> Listing
         named = sorted(path for path in disk.paths if _is_clip(path))
         if not named:
             raise ManifestError(f"{root} holds no video like dev/mp4/<person>/<video>/<clip>.mp4: is the root right?")
-        listing = Listing([_row(path) for path in named])
+        rows = [_row(path) for path in named]
+        listing = Listing(rows, folders=found_by_folder(rows))
     else:
         rows = [_row(path) for path in _names(clips)]
         listing = settle(
