@@ -32,7 +32,7 @@ class Match:
     def note(self, clips: str = "the clips'", wanted: str = "the listed") -> str:
         """Return what was left out of account, empty when nothing was; ``clips`` and ``wanted`` name the two sides."""
         parts = [
-            f"the first {count} {'folder' if count == 1 else 'folders'} of {whose} names"
+            f"the first {'folder' if count == 1 else f'{count} folders'} of {whose} names"
             for count, whose in ((self.dropped_clip_folders, clips), (self.dropped_wanted_folders, wanted))
             if count
         ]

@@ -149,7 +149,10 @@ def split_by(
     groups = table["speaker"] if by == "speaker" else pc.coalesce(table["original"], table["clip_id"])
     nobody = table["clip_id"].filter(pc.is_null(groups)).to_pylist()
     if nobody:
-        raise ManifestError(f"{count_clips(len(nobody))} without a {by} to split by: {name_five(nobody)}.")
+        raise ManifestError(
+            f"{count_clips(len(nobody))} without a {by} to split by: {name_five(nobody)}. "
+            "--by original needs no speakers: it keeps each clip with all that was made of it."
+        )
     coded = groups.combine_chunks().dictionary_encode()
     dealt = [_deal(f"{seed}/{group}", ratio) for group in coded.dictionary.to_pylist()]
     made = Manifest(

@@ -14,7 +14,7 @@ from avfeat.errors import ManifestError
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.manifest_cli import app
 from avfeat.manifest_match import match_names
-from avfeat.manifest_split import Resplit, SplitList, read_lists, split_by, split_from
+from avfeat.manifest_split import By, Resplit, SplitList, read_lists, split_by, split_from
 
 COMMAND = CliRunner()
 
@@ -144,10 +144,34 @@ def test_nobody_is_in_two_splits_and_the_shares_are_near_the_ratio() -> None:
     assert len(owners) == 400
 
 
-def test_adding_clips_and_people_moves_nobody() -> None:
-    few = {row.speaker: row.split for row in split_by(people(100), "speaker", [8, 1, 1]).manifest.rows()}
-    many = {row.speaker: row.split for row in split_by(people(400, 5), "speaker", [8, 1, 1]).manifest.rows()}
-    assert all(many[name] == split for name, split in few.items())
+PEOPLE = st.lists(st.tuples(st.text("abcé/ 0", min_size=1, max_size=4), st.integers(1, 3)), min_size=1, max_size=12)
+
+
+@given(
+    early=PEOPLE,
+    late=PEOPLE,
+    ratio=st.lists(st.floats(0.1, 9), min_size=2, max_size=3),
+    seed=st.integers(-5, 5),
+    by=st.sampled_from(["speaker", "original"]),
+)
+@settings(max_examples=30, deadline=None)
+def test_adding_clips_and_people_moves_nobody(
+    early: list[tuple[str, int]], late: list[tuple[str, int]], ratio: list[float], seed: int, by: By
+) -> None:
+    def splits_of_groups(people: list[tuple[str, int]]) -> dict[str, set[str | None]]:
+        rows = [
+            Row(f"{at}.{clip}", "x.mp4", speaker=name, original=name)
+            for at, (name, clips) in enumerate(people)
+            for clip in range(clips)
+        ]
+        found: dict[str, set[str | None]] = {}
+        for row in split_by(manifest_of(*rows), by, ratio, seed=seed).manifest.rows():
+            found.setdefault(row.speaker or "", set()).add(row.split)
+        return found
+
+    few, many = splits_of_groups(early), splits_of_groups([*late, *early])
+    assert {len(splits) for splits in many.values()} == {1}, "nobody is in two splits"
+    assert few == {name: many[name] for name in few}
 
 
 def test_the_same_seed_deals_the_same_and_another_one_anew() -> None:
@@ -167,7 +191,7 @@ def test_an_original_stays_with_all_that_was_made_from_it() -> None:
 
 def test_clips_of_nobody_and_impossible_shares_are_refused() -> None:
     some = manifest_of(Row("a", "a.mp4", speaker="x"), Row("b", "b.mp4"))
-    with pytest.raises(ManifestError, match="1 clip without a speaker to split by: b"):
+    with pytest.raises(ManifestError, match=r"1 clip without a speaker to split by: b\. --by original"):
         split_by(some, "speaker", [1, 1])
     for ratio, names in (([1], None), ([0, 0], None), ([2, -1], None), ([1, 1], ["one"])):
         with pytest.raises(ManifestError, match="shares"):

@@ -54,12 +54,12 @@ def read(root: Path, *, look: bool = True) -> Listing:
     rows += [row for path in hidden for row in _hidden(path)]
     splits = {path.name.removesuffix(LIST).removesuffix(HIDDEN) for path in [*lists, *hidden]}
     notes = []
-    for split, folder in ((split, root / name) for split in LABELLED for name in (f"{split}{FOLDER}", split)):
-        single = _labelled(split, _single(folder)) if split not in splits and folder.is_dir() else []
+    for split, name in ((each, name) for each in LABELLED for name in (f"{each}{FOLDER}", each)):
+        single = _labelled(split, _single(root / name)) if split not in splits and (root / name).is_dir() else []
         if single:
             rows += single
             splits.add(split)
-            notes.append(f"{split} has no {split}{LIST}: its clips are those of the JSON files below {folder.name}")
+            notes.append(f"{split} has no {split}{LIST}: its clips are those of the JSON files below {name}")
     if not splits:
         metadata_file(root, f"train{LIST}", f"val{LIST}", f"test{HIDDEN}")
     folders = {each.name for each in root.iterdir() if each.is_dir() and not each.name.endswith(FOLDER)}

@@ -52,7 +52,7 @@ def read(root: Path, *, labels_from_folders: bool = False) -> Listing:
 
 
 def walk(root: Path, left_out: list[str] | None = None, suffixes: frozenset[str] = MEDIA_SUFFIXES) -> Iterator[str]:
-    """Yield the paths of all videos below ``root``, or of all files with other suffixes, relative, with forward slashes.
+    """Yield the paths of all videos below ``root``, relative, with forward slashes; or of files with other suffixes.
 
     ``left_out``, when given, receives what is hidden or leads back to a folder above itself.
 
