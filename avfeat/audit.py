@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from avfeat.audit_copies import near_identical
 from avfeat.audit_measure import MEASURES, Measures, Prints, measure
-from avfeat.audit_nuisance import Nuisance, nuisances
+from avfeat.audit_nuisance import LEAST_CLIPS, WORDS, Nuisance, nuisances
 from avfeat.errors import ClipError
 from avfeat.manifest import Manifest
 from avfeat.manifest_build import Advance, in_threads
@@ -63,6 +63,7 @@ class Warned:
 class Audit:
     """All that was found. ``measures`` and ``labels`` are what figures are drawn of, clip by clip.
 
+    overhangs: clips with segments after their end, and by how many seconds.
     balance: for each split its clips by label; split None is named ``(none)``.
     unreadable: clips whose files could not be measured, and why.
     notes: sentences on what was not looked at.
@@ -75,6 +76,7 @@ class Audit:
     nuisances: list[Nuisance]
     leaks: list[Leak]
     warnings: list[Warned]
+    overhangs: dict[str, float]
     unreadable: dict[str, str]
     notes: list[str]
     measures: Mapping[str, list[Any]] = field(repr=False)
@@ -125,7 +127,8 @@ def audit(
     several = len(set(splits) - {None}) > 1
     notes = [] if several else ["fewer than two splits: nothing was compared across splits"]
     leaks = _leaks_of_table(table) if several else []
-    warnings = [Warned("segments after the end of the clip", segments_outside(table))]
+    overhangs = segments_outside(table)
+    warnings = [Warned("segments after the end of the clip", list(overhangs))]
     unreadable: dict[str, str] = {}
     if root is None:
         measures = {name: table[name].to_pylist() for name in OWN_FACTS}
@@ -147,19 +150,29 @@ def audit(
             leaks += _copies(rows, root, results, measures["duration_seconds"], workers)
         if len(chosen) < len(table):
             notes.append(f"{len(chosen)} of {len(table)} clips were measured: copies among the others go unseen")
+    compared = nuisances(measures, labels)
+    notes += _not_compared(measures, compared)
     return Audit(
         manifest=manifest.key,
         clips=len(table),
         measured=measured,
         balance=_balance(splits, table["label"].to_pylist()),
-        nuisances=nuisances(measures, labels),
+        nuisances=compared,
         leaks=[leak for leak in leaks if leak.names],
         warnings=[each for each in warnings if each.clips],
+        overhangs=overhangs,
         unreadable=unreadable,
         notes=notes,
         measures=measures,
         labels=labels,
     )
+
+
+def _not_compared(measures: Iterable[str], compared: Sequence[Nuisance]) -> list[str]:
+    """Return a sentence on the measures that no comparison tells of, none where all were compared."""
+    left = [WORDS[name][0] for name in measures if name not in {each.measure for each in compared}]
+    why = f"the same in all labelled clips or known of fewer than {LEAST_CLIPS} real or fake ones"
+    return [f"not compared, as {why}: {', '.join(left)}"] if left else []
 
 
 def _leaks_of_table(table: pa.Table) -> list[Leak]:

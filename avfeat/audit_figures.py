@@ -1,4 +1,4 @@
-"""Figures of an audit: one for each shortcut, each kind of leak, and for lengths that differ."""
+"""Figures of an audit: one for each shortcut, each kind of leak, for lengths that differ and segments that end late."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ COLOURS = ("#0072B2", "#D55E00")
 LINES = ("-", "--")
 CLASSES = ("real", "fake")
 _MOST_NAMES = 8
+_LONGEST_NAME = 40
 
 
 def draw(audit: Audit, folder: Path) -> list[Path]:
@@ -30,6 +31,8 @@ def draw(audit: Audit, folder: Path) -> list[Path]:
     measure = "length_difference_seconds"
     if any("differ in length" in each.what for each in audit.warnings):
         figures.append(("length-difference", _lengths(audit, audit.measures[measure])))
+    if audit.overhangs:
+        figures.append(("segments-outside", _overhangs(audit)))
     written = []
     for name, figure in figures:
         path = folder / f"{audit.manifest}-{name}.png"
@@ -79,6 +82,21 @@ def _lengths(audit: Audit, differences: Sequence[float | None]) -> Figure:
     axes.set_xlabel(f"{WORDS['length_difference_seconds'][0]} (s); dotted: where a clip is listed as odd")
     axes.set_ylabel("share of clips with at most this")
     _title(axes, audit, "sound and pictures of unequal length")
+    return figure
+
+
+def _overhangs(audit: Audit) -> Figure:
+    figure, axes = _canvas()
+    worst = sorted(audit.overhangs.items(), key=lambda each: -each[1])[:_MOST_NAMES]
+    # The end of an id is what tells clips of one folder apart.
+    names = [name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}" for name, _ in worst]
+    axes.barh(range(len(worst)), [seconds for _, seconds in worst], 0.6, color=COLOURS[1])
+    axes.set_yticks(range(len(worst)), names, fontsize=8)
+    axes.set_ylim(max(len(worst), 4) - 0.5, -0.5)
+    axes.set_xlabel("the last fake segment ends so long after the clip (s)")
+    count = len(audit.overhangs)
+    shown = f": the {_MOST_NAMES} furthest" if count > _MOST_NAMES else ""
+    _title(axes, audit, f"{count} {'clip' if count == 1 else 'clips'} with segments after the end", shown)
     return figure
 
 

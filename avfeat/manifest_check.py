@@ -93,7 +93,7 @@ def _check_table(table: pa.Table) -> list[Finding]:
         Finding("warning", "clips without sound", where(pc.invert(table["has_audio"]))),
         Finding("warning", "clips without pictures", where(pc.invert(table["has_video"]))),
         Finding("warning", "clips without media facts", where(unknown)),
-        Finding("warning", "segments after the end of the clip", segments_outside(table)),
+        Finding("warning", "segments after the end of the clip", list(segments_outside(table))),
         Finding("warning", "contradicting labels", where(_contradictions(table))),
     ]
 
@@ -105,16 +105,20 @@ def _speakers_across_splits(table: pa.Table) -> list[str]:
     return sorted(names)
 
 
-def segments_outside(table: pa.Table) -> list[str]:
-    """Return the clips with a segment that ends more than a frame after the clip's known duration, sorted."""
-    outside = []
+def segments_outside(table: pa.Table) -> dict[str, float]:
+    """Return the clips, sorted, with a segment that ends more than a frame after their known duration.
+
+    The value is how many seconds after it the last of their segments ends.
+    """
+    latest: dict[str, float] = {}
     for column in SEGMENTS:
         _, ends, owners = flat_segments(table, column)
-        durations = pc.take(table["duration_seconds"].combine_chunks(), owners)
-        late = pc.greater(ends, pc.add(durations, _FRAME_SECONDS))
-        outside.append(pc.cast(owners.filter(late), pa.int64()))
-    names: list[str] = table["clip_id"].take(pc.unique(pa.concat_arrays(outside))).to_pylist()
-    return sorted(names)
+        over = pc.subtract(ends, pc.take(table["duration_seconds"].combine_chunks(), owners))
+        late = pc.greater(over, _FRAME_SECONDS)
+        names = table["clip_id"].take(pc.cast(owners.filter(late), pa.int64())).to_pylist()
+        for name, seconds in zip(names, over.filter(late).to_pylist(), strict=True):
+            latest[name] = max(seconds, latest.get(name, 0.0))
+    return dict(sorted(latest.items()))
 
 
 def _contradictions(table: pa.Table) -> pa.ChunkedArray:

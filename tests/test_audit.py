@@ -91,7 +91,12 @@ def test_a_planted_silence_is_found_by_name_and_nothing_else_is(planted: Path) -
     assert 0.2 <= float(silence.fake) <= 0.4
     assert silence.p_value < 0.01
     assert found.leaks == []
-    assert found.notes == ["fewer than two splits: nothing was compared across splits"]
+    same = "duration, frame rate, picture size, sound longer than pictures, sampling rate, video codec, audio codec"
+    assert found.notes == [
+        "fewer than two splits: nothing was compared across splits",
+        "not compared, as the same in all labelled clips or known of fewer than 5 real or fake ones: "
+        f"{same}, container, has sound",
+    ]
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
@@ -194,6 +199,7 @@ def test_speakers_and_originals_in_several_splits_are_leaks() -> None:
         "original": {("test", "train"): 1},
     }
     assert [(each.what, each.clips) for each in found.warnings] == [("segments after the end of the clip", ["f2"])]
+    assert found.overhangs == {"f2": 1.0}
     assert found.balance == [
         {"split": "(none)", "real": 0, "fake": 1, "unknown": 0},
         {"split": "test", "real": 0, "fake": 1, "unknown": 0},
@@ -316,6 +322,7 @@ def test_each_finding_gets_a_figure_with_something_on_it(tmp_path: Path) -> None
         "shortcut-video-codec.png",
         "leak-speaker.png",
         "leak-original.png",
+        "segments-outside.png",
     ]
     for path in paths:
         pixels = np.asarray(Image.open(path).convert("RGB"))
