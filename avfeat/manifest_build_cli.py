@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from avfeat.manifest_build import Built
 
 app = typer.Typer(
-    help="Make a manifest of a dataset: list its clips and probe each file.",
+    help="Make a manifest of a dataset. Its clips are listed, and each file is probed.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -48,7 +48,7 @@ def folder(
     probe: Probe = True,
     workers: Workers = None,
 ) -> None:
-    """List every video below a folder; labels and splits stay unknown."""
+    """List every video below a folder. Labels and splits stay unknown."""
     from avfeat.datasets.folder import read
     from avfeat.manifest import DatasetInfo
 
@@ -73,7 +73,7 @@ def csv(
     probe: Probe = True,
     workers: Workers = None,
 ) -> None:
-    """Take the clips that a CSV file lists, one line each, with any columns that a manifest has."""
+    """Take the clips that a CSV file lists. One line is one clip, with any columns that a manifest has."""
     from avfeat.datasets.csv import read
     from avfeat.manifest import DatasetInfo
 
@@ -94,7 +94,10 @@ def dfe2024(
     probe: Probe = True,
     workers: Workers = None,
 ) -> None:
-    """Deepfake-Eval-2024: videos from social media; what nobody could label stays null."""
+    """Deepfake-Eval-2024: from social media.
+
+    ROOT holds video-metadata-publish.csv and video-data. What nobody could label stays null.
+    """
     from avfeat.datasets import dfe2024
 
     _build_release(dfe2024.read(root, look=probe, rule=label), dfe2024.ABOUT, root, name, out, probe, workers)
@@ -105,12 +108,17 @@ def dfe2024(
 def voxceleb2(
     root: Root,
     out: Out,
-    clips: Annotated[Path | None, typer.Option("--list", help="Only the clips of this list, one path a line.")] = None,
+    clips: Annotated[
+        Path | None, typer.Option("--list", help="Only the clips of this list, one path a line; gzip too.")
+    ] = None,
     name: ReleaseName = "",
     probe: Probe = True,
     workers: Workers = None,
 ) -> None:
-    """VoxCeleb2: real clips, by person and video."""
+    """VoxCeleb2: real clips of many people.
+
+    ROOT holds dev/mp4 and test/mp4, or one of them; vox2_meta.csv is compared where it is there.
+    """
     from avfeat.datasets import voxceleb2
 
     listing = voxceleb2.read(root, look=probe, clips=clips)
@@ -120,13 +128,16 @@ def voxceleb2(
 @app.command(epilog="Example: avfeat manifest build avlips /data/AVLips -o avlips.parquet")
 @errors_to_exit()
 def avlips(root: Root, out: Out, name: ReleaseName = "", probe: Probe = True, workers: Workers = None) -> None:
-    """AVLips: lip-synced fakes beside real clips; the folder is the label."""
+    """AVLips: lip-synced fakes and real clips.
+
+    ROOT holds 0_real and 1_fake, which are the labels.
+    """
     from avfeat.datasets import avlips
 
     _build_release(avlips.read(root), avlips.ABOUT, root, name, out, probe, workers)
 
 
-def _add_release(release: str, summary: str) -> None:
+def _add_release(release: str, summary: str, holds: str) -> None:
     """Add the command of a release whose reader has no options of its own."""
 
     @errors_to_exit()
@@ -135,16 +146,34 @@ def _add_release(release: str, summary: str) -> None:
         _build_release(reader.read(root, look=probe), reader.ABOUT, root, name, out, probe, workers)
 
     example = f"Example: avfeat manifest build {release} /data/{release} -o {release}.parquet"
-    app.command(release, help=summary, epilog=example)(command)
+    app.command(release, help=f"{summary}\n\n{holds}", epilog=example)(command)
 
 
-for _release, _summary in {
-    "favc": "FakeAVCeleb v1.2: fakes of sound, pictures or both; no official splits.",
-    "av1m": "AV-Deepfake1M or its ++ edition: forged for some tenths of a second; the test labels are hidden.",
-    "lavdf": "LAV-DF: words replaced in sound, in the pictures, or in both.",
-    "exddv": "ExDDV: fakes of four other datasets that people explained by words and clicks.",
-}.items():
-    _add_release(_release, _summary)
+for _release, _summary, _holds in (
+    (
+        "favc",
+        "FakeAVCeleb v1.2: fakes of each stream.",
+        "ROOT holds meta_data.csv and the folders of the four types. There are no official splits.",
+    ),
+    (
+        "av1m",
+        "AV-Deepfake1M, and its ++ edition.",
+        "ROOT holds train_metadata.json, val_metadata.json and *_files.txt, or some of them, beside the folders of the "
+        "splits. Without such a list, train and val are read from the JSON files of single clips. Labels of test clips "
+        "are hidden: null.",
+    ),
+    (
+        "lavdf",
+        "LAV-DF: words replaced in clips.",
+        "ROOT holds metadata.min.json or metadata.json, and train, dev and test.",
+    ),
+    (
+        "exddv",
+        "ExDDV: fakes that people explained.",
+        "ROOT holds ExDDV.csv and, at any depth, the videos of the four datasets that it is about.",
+    ),
+):
+    _add_release(_release, _summary, _holds)
 
 
 def _build_release(

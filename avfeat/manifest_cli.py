@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from avfeat.manifest_split import Resplit
     from avfeat.manifest_summary import Summary
 
-app = typer.Typer(help="Make, check and show manifests: tables of clips.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Make, split, check and audit manifests: tables of clips.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(build_app, name="build")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -36,7 +38,7 @@ def check(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether a manifest is true of its files and in itself; exit code 1 when it finds an error."""
+    """Say whether a manifest is true of its files. Exit code 1 when it is not, or contradicts itself."""
     from avfeat.manifest import Manifest
     from avfeat.manifest_check import check as check_manifest
 
@@ -51,7 +53,7 @@ def check(
 @app.command(epilog="Example: avfeat manifest show clips.parquet")
 @errors_to_exit()
 def show(manifest: ManifestFile, as_json: Json = False) -> None:
-    """Print what a manifest holds: name, digest, clips by split and label, duration, media facts."""
+    """Print what a manifest holds. Name, digest, clips by split and label, duration, media facts."""
     from dataclasses import asdict
 
     from avfeat.manifest import Manifest
@@ -67,20 +69,28 @@ def split(
     manifest: ManifestFile,
     out: Out,
     lists: Annotated[
-        list[str] | None, typer.Option("--from", help="A CSV list, NAME=list, or a folder of lists; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--from",
+            help="A CSV list whose name begins with the split's (train_labels.csv), NAME=list, or a folder of lists; "
+            "may be repeated.",
+        ),
     ] = None,
     only_listed: Annotated[bool, typer.Option("--only-listed", help="Leave out the clips that no list names.")] = False,
     by: Annotated[
         Literal["speaker", "original"] | None, typer.Option(help="Deal whole groups of clips to the splits.")
     ] = None,
-    ratio: Annotated[str, typer.Option(help="Shares for --by.")] = "0.8,0.1,0.1",
+    ratio: Annotated[str, typer.Option(help="Shares for --by, on average over groups.")] = "0.8,0.1,0.1",
     names: Annotated[
         str | None, typer.Option(help="Splits for --by.", show_default="train,test or train,val,test")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed deals anew.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Give clips their splits: from published lists, or speaker-disjoint ones; the new manifest has another digest."""
+    """Give clips their splits. From published lists (--from), or dealt so that nobody is in two splits (--by).
+
+    The new manifest has another digest, so split before you extract.
+    """
     from avfeat.manifest import Manifest
     from avfeat.manifest_split import read_lists, split_by, split_from
 
@@ -129,7 +139,10 @@ def audit(
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Look for leaks between splits and for shortcuts to the label; exit code 1 when something leaks."""
+    """Find leaks between splits, and shortcuts. A shortcut tells the label without looking at any forgery.
+
+    Exit code 1 when something leaks.
+    """
     from avfeat.audit import audit as audit_manifest
     from avfeat.manifest import Manifest
 
