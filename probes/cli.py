@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from avfeat.console import align, errors_to_exit
+from probes import cli_pages
 from probes.heads import HEADS
 
 if TYPE_CHECKING:
@@ -183,6 +184,9 @@ def import_checkpoint(
     probe = import_linear(checkpoint, feature)
     probe.save(out)
     print(f"wrote {out}: {feature}, {probe.widths_[0]} wide")
+
+
+cli_pages.mount(app)
 
 
 def tell_progress() -> Any:

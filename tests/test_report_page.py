@@ -13,7 +13,7 @@ from avfeat.media import write_video
 from avfeat.previews import Preview
 from probes.report.content import Column, Line, Number, Page, Picture, ShownClip, Table
 from probes.report.page import render, write_page
-from probes.report.timeline import SCORES, WAVE, WIDTH, draw, scales
+from probes.report.timeline import SCORES, WAVE, WIDTH, Scale, draw
 
 
 def cell(value):
@@ -60,19 +60,25 @@ def test_what_is_empty_is_left_out_of_the_page():
 
 def test_scores_are_drawn_in_parts_of_the_largest_on_the_page():
     one, two = ShownClip("a", [], [line_of([0, 2, -4])]), ShownClip("b", [], [line_of([1, 1])])
-    scale = scales([one, two])
-    assert scale == {"logmel": 4.0}
-    [(_, path)] = draw(one, scale).lines
+    scale = Scale.of([one, two])
+    assert (scale.units, scale.low, scale.high) == ({"logmel": 4.0}, -1.0, 0.5)
+    drawing = draw(one, scale)
+    [(_, path)] = drawing.lines
     heights = [float(point.split()[1]) for point in path[1:].split("L")]
-    middle = WAVE + SCORES / 2
-    assert heights[0] == middle
-    assert middle - heights[1] == pytest.approx((heights[2] - middle) / 2)
-    assert heights[2] < WAVE + SCORES
+    assert heights[0] == drawing.zero
+    assert drawing.zero - heights[1] == pytest.approx((heights[2] - drawing.zero) / 2)
+    assert WAVE < heights[1] < heights[2] < WAVE + SCORES
+
+
+def test_a_page_of_nothing_but_zeros_can_be_drawn():
+    clip = ShownClip("a", [], [line_of([0.0, 0.0])])
+    assert Scale.of([clip]).units == {"logmel": 1.0}
+    assert WAVE < draw(clip, Scale.of([clip])).zero < WAVE + SCORES
 
 
 def test_time_runs_across_the_whole_width_and_shades_end_with_the_clip():
     clip = ShownClip("a", [], [line_of([0.0] * 50)], {"sound": [(0.5, 1.0), (1.5, 9.0)], "picture": [(3.0, 4.0)]})
-    drawing = draw(clip, scales([clip]))
+    drawing = draw(clip, Scale.of([clip]))
     assert drawing.shades == [(WIDTH / 4, WIDTH / 4, "sound"), (WIDTH * 3 / 4, WIDTH / 4, "sound")]
     assert drawing.ticks[0] == (0.0, "0 s")
     assert drawing.ticks[-1] == (100.0, "2 s")

@@ -82,7 +82,7 @@ def _shown(row: Mapping[str, Any], loaded: Mapping[str, tuple[Any, Loaded | None
 def segments_of(row: Mapping[str, Any]) -> dict[str, list[Segment]]:
     """Return a manifest row's fake stretches in seconds by kind; ``segments`` only where no finer column has any."""
     found = {
-        word: [(float(each["start"]), float(each["end"])) for each in row[column]]
+        word: [(float(each["start_seconds"]), float(each["end_seconds"])) for each in row[column]]
         for column, word in KINDS.items()
         if row[column]
     }

@@ -58,7 +58,7 @@ def write_page(page: Page, path: Path) -> None:
 
 def _shown(clips: Sequence[ShownClip]) -> list[tuple[ShownClip, timeline.Drawing, list[dict[str, Any]]]]:
     """Each clip with its drawing, and with the numbers that the page's script reads out."""
-    scale = timeline.scales(clips)
+    scale = timeline.Scale.of(clips)
     return [
         (
             clip,

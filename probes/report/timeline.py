@@ -1,7 +1,7 @@
 """The drawing above which a clip plays: waveform, frame scores and fake segments on one time axis, as SVG paths.
 
 All lines of a page share one height for each feature: a score is drawn in parts of the largest magnitude that its
-feature reaches on the page, so that clips can be compared and zero, where real ends and fake begins, is in the middle.
+feature reaches on the page, so that clips can be compared, and zero, where real ends and fake begins, is at one height.
 """
 
 from __future__ import annotations
@@ -31,27 +31,48 @@ class Drawing:
     wave: path of the waveform, empty without sound.
     lines: for each feature its path.
     ticks: place and text.
+    zero: the height of a score of 0.
     """
 
     shades: Sequence[tuple[float, float, str]]
     wave: str
     lines: Sequence[tuple[str, str]]
     ticks: Sequence[tuple[float, str]]
-    zero: float = WAVE + SCORES / 2
+    zero: float
 
 
-def scales(clips: Sequence[ShownClip]) -> dict[str, float]:
-    """Return for each feature the largest magnitude of its frame scores on all clips; 1 where all are zero."""
-    found: dict[str, float] = {}
-    for clip in clips:
-        for line in clip.lines:
-            top = float(np.abs(line.scores).max(initial=0.0))
-            found[line.feature] = max(found.get(line.feature, 0.0), top)
-    return {feature: top or 1.0 for feature, top in found.items()}
+@dataclass(frozen=True)
+class Scale:
+    """How scores become heights on all drawings of a page.
+
+    units: for each feature the largest magnitude of its frame scores; 1 where all are zero.
+    low, high: the lowest and highest score of all clips in these units, zero among them.
+    """
+
+    units: Mapping[str, float]
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, clips: Sequence[ShownClip]) -> Scale:
+        """Return the scale of these clips together."""
+        ends: dict[str, tuple[float, float]] = {}
+        for line in (line for clip in clips for line in clip.lines):
+            low, high = ends.get(line.feature, (0.0, 0.0))
+            ends[line.feature] = (min(low, float(line.scores.min())), max(high, float(line.scores.max())))
+        units = {feature: max(-low, high) or 1.0 for feature, (low, high) in ends.items()}
+        low = min((ends[feature][0] / unit for feature, unit in units.items()), default=0.0)
+        high = max((ends[feature][1] / unit for feature, unit in units.items()), default=0.0)
+        return cls(units, low, high)
+
+    def height(self, parts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the height, from the top, of scores in units."""
+        room = (SCORES - 2 * _MARGIN) / ((self.high - self.low) or 1.0)
+        return WAVE + _MARGIN + room * (self.high - parts)
 
 
-def draw(clip: ShownClip, scale: Mapping[str, float]) -> Drawing:
-    """Return the drawing of one clip; ``scale`` as ``scales`` gives it."""
+def draw(clip: ShownClip, scale: Scale) -> Drawing:
+    """Return the drawing of one clip."""
     across = WIDTH / clip.seconds
     shades = [
         (start * across, (min(end, clip.seconds) - start) * across, kind)
@@ -60,8 +81,8 @@ def draw(clip: ShownClip, scale: Mapping[str, float]) -> Drawing:
         if start < clip.seconds
     ]
     wave = _wave(clip.preview.peaks, across) if clip.preview is not None else ""
-    lines = [(line.feature, _line(line, across, scale[line.feature])) for line in clip.lines]
-    return Drawing(shades, wave, lines, _ticks(clip.seconds))
+    lines = [(line.feature, _line(line, across, scale)) for line in clip.lines]
+    return Drawing(shades, wave, lines, _ticks(clip.seconds), float(scale.height(np.zeros(1))[0]))
 
 
 def _wave(peaks: NDArray[np.float32], across: float) -> str:
@@ -74,9 +95,8 @@ def _wave(peaks: NDArray[np.float32], across: float) -> str:
     return _path([*up, *down]) + "Z"
 
 
-def _line(line: Line, across: float, scale: float) -> str:
-    room = SCORES / 2 - _MARGIN
-    heights = WAVE + SCORES / 2 - room * line.scores.astype(np.float64) / scale
+def _line(line: Line, across: float, scale: Scale) -> str:
+    heights = scale.height(line.scores.astype(np.float64) / scale.units[line.feature])
     return _path(list(zip(line.times * across, heights, strict=True)))
 
 
