@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avfeat.encoders import lacking
     from avfeat.errors import AvfeatError
     from avfeat.files import encode_files
     from avfeat.manifest import Manifest
@@ -26,11 +27,12 @@ _HOMES = {
     "Options": "avfeat.options",
     "PatchExplainer": "avfeat.patches",
     "encode_files": "avfeat.files",
+    "lacking": "avfeat.encoders",
     "open_store": "avfeat.store",
     "preview": "avfeat.previews",
 }
 
-__all__ = ["AvfeatError", "Manifest", "Options", "PatchExplainer", "encode_files", "open_store", "preview"]
+__all__ = ["AvfeatError", "Manifest", "Options", "PatchExplainer", "encode_files", "lacking", "open_store", "preview"]
 
 
 def __getattr__(name: str) -> Any:

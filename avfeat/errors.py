@@ -18,6 +18,7 @@ AvfeatError
 ├── StoreError            the store is damaged, or does not hold what was asked
 ├── MediaError            a media file cannot be written
 ├── SetupError            this machine lacks something: says what to install
+├── ProtocolError         a protocol's file is wrong: says in which line
 └── ProbeError            a probe cannot be fitted or applied to what it was given
 """
 
@@ -97,6 +98,10 @@ class MediaError(AvfeatError):
 
 class SetupError(AvfeatError):
     """This machine lacks something; the sentence says what to install."""
+
+
+class ProtocolError(AvfeatError):
+    """The file of a protocol is wrong; the sentence begins with its name and the line."""
 
 
 class ProbeError(AvfeatError):

@@ -112,7 +112,7 @@ class Source:
     def attributes(self, name: str) -> dict[str, Mapping[str, Any]]:
         """Return what the store says about how each feature was made."""
         manifest = self.manifest(name)
-        return {feature: self._feature(manifest, feature).attributes for feature in self.features}
+        return {feature: self.feature(manifest, feature).attributes for feature in self.features}
 
     def load(self, choice: Choice, *, labelled: bool = True, only: Sequence[str] | None = None) -> Loaded:
         """Read the usable clips of a choice; ``labelled`` leaves out those of unknown label.
@@ -132,7 +132,7 @@ class Source:
         if only is not None:
             table = table.filter(pc.is_in(table["clip_id"], value_set=pa.array(only, pa.string())))
         clip_ids, labels = table["clip_id"].to_pylist(), table["label"].to_pylist()
-        streams = [_Stream(self._feature(manifest, name)) for name in self.features]
+        streams = [_Stream(self.feature(manifest, name)) for name in self.features]
         left_out: Counter[str] = Counter()
         examples: dict[str, str] = {}
         used, joined, truncated = [], [], 0
@@ -191,7 +191,12 @@ class Source:
             )
         return fitting
 
-    def _feature(self, manifest: Manifest, name: str) -> Feature:
+    def feature(self, manifest: Manifest, name: str) -> Feature:
+        """Return one of the features as stored for a manifest's clips.
+
+        Raises:
+            StoreError: it is in none of the stores, or in several; the message lists those there are.
+        """
         groups = self._groups_for(manifest)
         having = [group for group in groups if name in group.features()]
         if not having:

@@ -203,6 +203,21 @@ def describe(name: str) -> dict[str, object]:
     }
 
 
+def lacking(text: str) -> str:
+    """Return what this machine lacks to extract a feature, e.g. "its weights … are not here: …"; empty when nothing.
+
+    Nothing can be known of a name that is not in the table, as imported features may have, nor of ``hf:`` ones.
+    """
+    if hf.is_adapted(text):
+        return ""
+    try:
+        feature = FeatureName.parse(text)
+        encoder = feature.encoder.removesuffix(RANDOM)
+        return "" if feature.is_random else str(describe(encoder)["missing"])
+    except EncoderError:
+        return ""
+
+
 def _read(text: str, seed: int | None) -> Request:
     if hf.is_adapted(text):
         encoder, feature = hf.parse(text)
