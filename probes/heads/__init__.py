@@ -25,6 +25,8 @@ HEADS: Mapping[str, str] = {
     "linear": "probes.heads.linear:LinearProbe",
     "mlp": "probes.heads.mlp:MlpProbe",
     "sync": "probes.heads.sync:SyncProbe",
+    "cosine": "probes.heads.cosine:CosineScore",
+    "late-fusion": "probes.heads.fusion:LateFusion",
 }
 """Each head's name, in files and commands, and where its class is."""
 
@@ -36,7 +38,7 @@ class Head(Protocol):
     reads: how many features it takes side by side; None: one or several.
 
     Attributes after ``fit`` or ``from_file``: features_ and widths_ of the frames it reads, in their order, and facts_
-    (plain data; of a loaded probe, all that its file says).
+    (plain data; of a loaded probe, all that its file says). The probability of fake is sigmoid(2 (s - line_) / unit_).
     """
 
     kind: ClassVar[str]
@@ -45,6 +47,8 @@ class Head(Protocol):
     features_: tuple[str, ...]
     widths_: tuple[int, ...]
     facts_: dict[str, Any]
+    line_: float
+    unit_: float
 
     def __init__(self, **settings: Any) -> None: ...
 
@@ -88,6 +92,12 @@ class Head(Protocol):
 
     def set_params(self, **settings: Any) -> Head:
         """Change settings."""
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the numbers that make the head what it is, by name."""
+
+    def known(self) -> dict[str, Any]:
+        """Return what its file says of it besides its numbers, plain data."""
 
     def save(self, path: Path, facts: Mapping[str, Any] | None = None) -> None:
         """Write the head with what is known about it and ``facts`` (plain data), for ``probe_file.load_probe``.

@@ -20,6 +20,7 @@ from probes.probe_file import write_probe
 from probes.ragged import cut
 
 Frames = NDArray[Any]
+Numbers = NDArray[np.float64]
 Clips = FeatureSet | Sequence[Frames]
 """What heads read: a FeatureSet, or one array [frames, width] for each clip."""
 
@@ -73,8 +74,7 @@ class Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Clips) -> NDArray[np.float64]:  # noqa: N803
         """Return the probabilities of real and fake, float64 [clips, 2]."""
-        above = (self.decision_function(X).astype(np.float64) - self.line_) / self.unit_
-        fake = 0.5 * (1 + np.tanh(above))  # sigmoid(2x), without its overflow
+        fake = probability(self.decision_function(X).astype(np.float64), self.line_, self.unit_)
         return np.stack([1 - fake, fake], axis=1)
 
     def predict(self, X: Clips) -> NDArray[np.int64]:  # noqa: N803
@@ -96,20 +96,22 @@ class Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def known(self) -> dict[str, Any]:
         """Return what the probe's file says of it besides its numbers, plain data."""
         check_is_fitted(self)
-        found = {
+        return {
+            # A probe that was loaded keeps all that its file said of it.
+            **(self.facts_ if "fit" in self.facts_ else {"fit": self.facts_}),
             # Where it ran says nothing of the probe, and another machine may not have that device.
             "parameters": {name: value for name, value in self.get_params().items() if name != "device"},
             "features": self.features_,
             "widths": self.widths_,
-            "fit": self.facts_,
+            "line": [self.line_, self.unit_],
         }
-        return {**found, "line": [self.line_, self.unit_]} if self.learns_from == "real" else found
 
-    def take_facts(self, facts: Mapping[str, Any]) -> None:
-        """Take what a file says about features and decision line."""
+    def take_facts(self, facts: Mapping[str, Any]) -> Self:
+        """Take what a file says about features and decision line; returns itself."""
         self.features_, self.widths_ = tuple(facts["features"]), tuple(facts["widths"])
         self.line_, self.unit_ = facts.get("line", (0.0, 1.0))
         self.facts_ = dict(facts)
+        return self
 
     def draw_line(self, data: FeatureSet, real: Sequence[int]) -> Self:
         """Set ``line_`` and ``unit_`` by the scores of the real clips of a set; returns itself."""
@@ -142,6 +144,11 @@ class Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return FeatureSet.from_arrays(clips, features=self.features_, widths=self.widths_)
         check_features(clips, self.features_, self.widths_, "Clips to score")
         return clips
+
+
+def probability(scores: Numbers, line: Numbers | float, unit: Numbers | float) -> Numbers:
+    """Return sigmoid(2 (scores - line) / unit)."""
+    return 0.5 * (1 + np.tanh((scores - line) / unit))
 
 
 def as_set(clips: Clips, labels: Sequence[int] | NDArray[Any] | None) -> FeatureSet:

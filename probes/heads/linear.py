@@ -136,7 +136,7 @@ class LinearProbe(Probe):
             raise ProbeError(f"A linear probe needs weight [1, {width}] and bias [1]; the file has {found}.")
         probe = cls(**facts["parameters"])
         names, widths = tuple(facts["features"]), tuple(facts["widths"])
-        return probe.set_weights(weight[0], float(bias[0]), names, widths, dict(facts))
+        return probe.set_weights(weight[0], float(bias[0]), names, widths, {}).take_facts(facts)
 
     def _placed(self, data: FeatureSet) -> FeatureSet:
         return data if self.device is None else data.to(resolve_device(self.device))

@@ -55,9 +55,7 @@ class NeuralProbe(Probe):
         probe = cls(**{name: _restored(value) for name, value in facts["parameters"].items()})
         network = probe.make_network(facts["widths"])
         load_state(network, {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}, cls.kind)
-        probe.set_network(network, facts["features"], facts["widths"], {})
-        probe.take_facts(facts)
-        return probe
+        return probe.set_network(network, facts["features"], facts["widths"], {}).take_facts(facts)
 
     def _place(self, data: FeatureSet) -> torch.device:
         return data.device if self.device is None else torch.device(resolve_device(self.device))

@@ -115,12 +115,21 @@ def pick_held_out(
         ProbeError: the validation set has no real clip, or other features or widths.
     """
     if validation is not None:
-        clips, labels = (validation, None) if isinstance(validation, FeatureSet) else validation
-        val, held_out = real_clips(clips, labels, "Validation set", like=data)
-        check_features(val, data.features, data.widths, "Validation set")
-        return real, val, held_out
+        return real, *other_real_clips(validation, data)
     if len(real) == 1:
         return real, data, real
     count = max(1, round(HELD_OUT * len(real)))
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed)).tolist()
     return [real[k] for k in sorted(order[count:])], data, [real[k] for k in sorted(order[:count])]
+
+
+def other_real_clips(validation: FeatureSet | tuple[Clips, Any], data: FeatureSet) -> tuple[FeatureSet, list[int]]:
+    """Return a validation set for ``data`` and the numbers of its real clips.
+
+    Raises:
+        ProbeError: it has no real clip, or other features or widths.
+    """
+    clips, labels = (validation, None) if isinstance(validation, FeatureSet) else validation
+    val, real = real_clips(clips, labels, "Validation set", like=data)
+    check_features(val, data.features, data.widths, "Validation set")
+    return val, real
