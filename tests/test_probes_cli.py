@@ -129,7 +129,7 @@ def test_intervals_by_speaker_and_other_metrics(store, tmp_path):
         (["--metric", "f1"], "no metric 'f1'"),
         (["--train", "one"], "all 4 clips are fake"),
         (["--head", "forest"], "no head 'forest'; choose from linear"),
-        (["--set", "decay=1"], "linear has no setting 'decay'; it has class_weight, patience, pool"),
+        (["--set", "decay=1"], "linear has no setting 'decay'; it has class_weight, device, patience, pool"),
         (["--set", "steps=many"], "linear: steps is 'many'; give a whole number or none"),
         (["--set", "weight_decay=inf"], "linear: weight_decay is 'inf'; give a number"),
         (["--set", "steps=2", "--pool", "max", "--pool", "min"], "Several values of pool"),
