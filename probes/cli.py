@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from avfeat.console import align, errors_to_exit
-from probes import cli_pages, cli_tables
+from probes import cli_explain, cli_pages, cli_tables
 from probes.heads import HEADS
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"max_content_width": 120},
 )
-
 app.add_typer(cli_tables.app)
+app.add_typer(cli_explain.app, name="explain")
 
 FINISHED_WITH_FAILURES = 3
 

@@ -8,7 +8,9 @@ import pytest
 
 from avfeat.errors import ProbeError
 from probes.complementarity import complementarity
-from probes.figures import figure5
+from probes.explain.media import BANDS, Seen
+from probes.explain.temporal import Trace
+from probes.figures import figure3, figure5
 from probes.figures.style import COLOURS, MINUS, lightness
 from tests.test_complementarity import made
 
@@ -27,7 +29,15 @@ def draw_figure5(folder: Path) -> list[Path]:
     return figure5.draw(complementarity(*made()), folder, figure5.read_published(table), "Title")
 
 
-DRAWINGS = {"figure5": draw_figure5}
+def draw_figure3(folder: Path) -> list[Path]:
+    scores = np.sin(np.arange(50.0)).astype(np.float32)
+    seen = Seen(2.0, np.random.default_rng(0).uniform(-80, 0, (BANDS, 200)), [(0.5, np.full((9, 16, 3), 90, np.uint8))])
+    kinds = {"sound": [(0.4, 0.8)], "picture": [(0.6, 1.2)]}
+    trace = Trace("talk", 1, 4.0, scores, 0.02, 0.04, [(0.4, 1.2)], kinds)
+    return figure3.draw([figure3.Column({"one": trace, "other": trace}, seen, ["fake"])], folder)
+
+
+DRAWINGS = {"figure3": draw_figure3, "figure5": draw_figure5}
 
 
 @pytest.mark.parametrize("name", DRAWINGS)

@@ -52,23 +52,41 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def write(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write the figure as ``folder/name.png``, ``.svg`` and ``.pdf``; the same figure always gives the same bytes.
+def write(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write the figure as ``folder/name.png``, ``.svg`` and ``.pdf``; see ``save``."""
+    paths = [folder / f"{name}.{kind}" for kind in FORMATS]
+    for path in paths:
+        save(figure, path)
+    return paths
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure in the format that the suffix names; the same figure always gives the same bytes.
 
     Raises:
-        ProbeError: a file cannot be written.
+        ProbeError: another suffix, or the file cannot be written.
     """
     import matplotlib
 
-    paths = [folder / f"{name}.{kind}" for kind in formats]
+    kind = check_suffix(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context(_SETTINGS):
-            for path, kind in zip(paths, formats, strict=True):
-                figure.savefig(path, format=kind, metadata=_UNDATED[kind])
+            figure.savefig(path, format=kind, metadata=_UNDATED[kind])
     except OSError as error:
-        raise ProbeError(f"The figure cannot be written to {folder}: {error.strerror}.") from error
-    return paths
+        raise ProbeError(f"The figure cannot be written to {path}: {error.strerror}.") from error
+
+
+def check_suffix(path: Path) -> str:
+    """Return the format that a file's suffix names.
+
+    Raises:
+        ProbeError: it is none of ours.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise ProbeError(f"{path}: a figure's name ends in .{', .'.join(FORMATS)}.")
+    return kind
 
 
 def plain(axes: Axes) -> None:

@@ -1,0 +1,97 @@
+"""``probes explain``: when and where in a clip a score comes from."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avfeat.console import align, errors_to_exit
+
+if TYPE_CHECKING:
+    from probes.explain.silence import Silence
+
+app = typer.Typer(
+    help="When and where in a clip a probe's score comes from.", no_args_is_help=True, rich_markup_mode=None
+)
+
+ProbeFile = Annotated[Path, typer.Argument(help="A probe's file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Root = Annotated[Path | None, typer.Option(help="Folder of the media.", show_default="as the manifest says")]
+
+
+@app.command(epilog="Example: probes explain temporal probe.safetensors store --clip fake/003 --root videos -o fig.png")
+@errors_to_exit()
+def temporal(
+    probe: ProbeFile,
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE…", help="One or several stores.")],
+    clip: Annotated[list[str], typer.Option(help="A clip_id; several are drawn side by side.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .png, .svg or .pdf.")],
+    manifest: Annotated[
+        str | None, typer.Option(help="The clips' manifest.", show_default="the one that has them")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Draw frame scores over time, above the sound or three pictures of each clip; print how well fakes are located."""
+    from avfeat.errors import ProbeError
+    from probes.explain.columns import columns
+    from probes.explain.temporal import localization
+    from probes.figures.figure3 import compose
+    from probes.figures.style import check_suffix, save
+    from probes.probe_file import load_probe
+
+    check_suffix(out)
+    head = load_probe(probe)
+    found = columns({probe.stem: head}, stores, clip, manifest, root)
+    save(compose(found, decision=head.learns_from == "real and fake"), out)
+    for column in found:
+        if column.missing:
+            print(f"{column.trace.clip_id}: {column.missing}, so its curves stand alone; give --root.", file=sys.stderr)
+    try:
+        measures = localization([column.trace for column in found])
+        print(align([["measure", "value"], *([name, f"{value:.4f}"] for name, value in measures.items())]))
+    except ProbeError as error:
+        print(error)
+    print(f"wrote {out}")
+
+
+@app.command(epilog="Example: probes explain silence probe.safetensors store --test av1m:test --root videos")
+@errors_to_exit()
+def silence(
+    probe: ProbeFile,
+    stores: Annotated[list[Path], typer.Argument(metavar="STORE…", help="One or several stores.")],
+    test: Annotated[str, typer.Option(metavar="MANIFEST[:SPLIT]", help="The test set.")],
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """How often the highest frame lies before speech starts, and the AUC with and without that silence."""
+    from probes.explain.silence import leading_silence
+    from probes.loading import Choice, Source
+    from probes.probe_file import load_probe
+
+    head, choice = load_probe(probe), Choice.parse(test)
+    source = Source(stores, head.features_)
+    loaded = source.load(choice, labelled=False)
+    listed = source.manifest(choice.manifest)
+    folder = listed.media_root(root)
+    found = leading_silence(head, loaded, {each: folder / listed.row(each).path for each in loaded.data.clip_ids})
+    print(json.dumps(found.facts(), indent=2) if as_json else "\n".join(_silence_lines(found)))
+
+
+def _silence_lines(found: Silence) -> list[str]:
+    lines = [f"{found.clips} clips" + (f"; left out: {len(found.left_out)}" if found.left_out else "")]
+    if found.left_out:
+        lines[0] += f" (e.g. {next(iter(found.left_out.values()))})"
+    every, real, fake = ("—" if math.isnan(share) else f"{100 * share:.1f} %" for share in found.tops)
+    lines.append(f"highest frame before speech starts: {every} of all, {real} of real, {fake} of fake clips")
+    real, fake = ("—" if math.isnan(median) else f"{median:.2f} s" for median in found.silent_seconds)
+    lines.append(f"median silence: {real} real, {fake} fake")
+    if found.auc and found.auc_trimmed:
+        lines += [f"AUC of whole clips:  {found.auc}", f"AUC without silence: {found.auc_trimmed}"]
+    else:
+        lines.append("AUC: needs real and fake clips")
+    return lines

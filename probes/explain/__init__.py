@@ -1,0 +1,1 @@
+"""Explanations: when and where in a clip the score of a probe comes from."""

@@ -1,0 +1,124 @@
+"""When in a clip the score comes from: the scores of its frames over time, beside its fake segments.
+
+A linear probe scores each frame, z_t = w·x_t/|x_t| + b; sigmoid(2 z_t) is what that frame alone would make the
+probability of fake, and 0 and 0.5 are where real ends and fake begins. A clip's own score pools its frames: by
+log-sum-exp, many frames a little below 0 can still make a clip fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avfeat.errors import ProbeError
+from probes.heads import Head
+from probes.loading import Loaded
+from probes.localization import Segment, Track, average_recall, frame_auc, localization_ap, proposals
+
+KINDS = {"audio_segments": "sound", "video_segments": "picture", "segments": "fake"}
+"""Columns of a manifest with fake stretches, the finer first, and the word for what is fake there."""
+
+OVERLAPS = (0.5, 0.75, 0.95)
+PROPOSALS = (10, 20, 50)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One clip through one probe.
+
+    label: 0 real, 1 fake, -1 unknown.
+    score: of the whole clip.
+    scores: z, float32 [frames], at ``first_seconds + k * step_seconds``.
+    segments: fake stretches in seconds; None unknown.
+    kinds: the same by what is fake there: sound, picture, or ``fake`` where nobody says what.
+    """
+
+    clip_id: str
+    label: int
+    score: float
+    scores: NDArray[np.float32]
+    first_seconds: float
+    step_seconds: float
+    segments: Sequence[Segment] | None = None
+    kinds: Mapping[str, Sequence[Segment]] = field(default_factory=dict)
+
+    @property
+    def times_seconds(self) -> NDArray[np.float64]:
+        """The middle of each frame, float64 [frames]."""
+        times: NDArray[np.float64] = self.first_seconds + self.step_seconds * np.arange(
+            len(self.scores), dtype=np.float64
+        )
+        return times
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """sigmoid(2 z) of each frame, float64 [frames]."""
+        found: NDArray[np.float64] = 0.5 * (1 + np.tanh(self.scores.astype(np.float64)))
+        return found
+
+    @property
+    def top_seconds(self) -> float:
+        """The middle of the frame with the highest score, the first of several."""
+        return self.first_seconds + self.step_seconds * int(np.argmax(self.scores))
+
+    def track(self) -> Track:
+        """Return what measures of localization read.
+
+        Raises:
+            ProbeError: nobody says where the clip is fake.
+        """
+        if self.segments is None:
+            raise ProbeError(f"{self.clip_id}: its manifest does not say where it is fake.")
+        return Track(self.scores, self.segments, self.first_seconds, self.step_seconds)
+
+
+def traces(probe: Head, loaded: Loaded) -> list[Trace]:
+    """Return the frame scores of all clips of a loaded set, in its order.
+
+    Raises:
+        ProbeError: the frames are not those that the probe reads.
+    """
+    data = loaded.data
+    found = []
+    clips = zip(
+        data.clip_ids, data.labels.tolist(), probe.decision_function(data), probe.frame_scores(data), strict=True
+    )
+    for row, (clip_id, label, score, scores) in enumerate(clips):
+        kinds = {kind: _pairs(loaded.rows[column][row]) for column, kind in KINDS.items()}
+        segments = kinds["fake"]
+        told = {kind: stretches for kind, stretches in kinds.items() if stretches}
+        if len(told) > 1:
+            told.pop("fake", None)
+        start, step = float(loaded.starts[row]), loaded.times[1]
+        found.append(Trace(clip_id, label, float(score), scores, start, step, segments, told))
+    return found
+
+
+def localization(shown: Sequence[Trace]) -> dict[str, float]:
+    """Return how well frame scores find fake stretches: each measure's name and its value, 0 to 1.
+
+    Frame AUC is over the fake clips whose segments are known, all their frames together (micro) and as the mean over
+    clips (macro); AP and AR are over all clips whose segments are known. NaN where these clips do not allow a measure.
+
+    Raises:
+        ProbeError: of no clip it is known where it is fake.
+    """
+    known = [trace.track() for trace in shown if trace.segments is not None]
+    fakes = [track for track in known if track.labels().sum() > 0]
+    if not fakes:
+        raise ProbeError("None of these clips has a fake segment with a frame in it: nothing to locate.")
+    mixed = any(not track.labels().all() for track in fakes)
+    micro, macro = frame_auc(fakes) if mixed else (float("nan"), float("nan"))
+    found = [proposals(track) for track in known]
+    measures = {"frame AUC": micro, "frame AUC, mean of clips": macro}
+    measures |= {f"AP@{overlap:g}": localization_ap(known, overlap, found) for overlap in OVERLAPS}
+    return measures | {f"AR@{count}": average_recall(known, count, found) for count in PROPOSALS}
+
+
+def _pairs(stretches: Sequence[Mapping[str, float]] | None) -> Sequence[Segment] | None:
+    if stretches is None:
+        return None
+    return [(each["start_seconds"], each["end_seconds"]) for each in stretches]
