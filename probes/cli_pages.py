@@ -16,6 +16,7 @@ FINISHED_WITH_FAILURES = 3
 def mount(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog="Example: probes detect talk.mp4 --probe probe.safetensors --html answer.html")(detect)
+    app.command(epilog="Example: probes report --stores store --out results --audit favc.audit.json")(report)
 
 
 @errors_to_exit()
@@ -46,3 +47,31 @@ def detect(
             print(f"wrote {html}")
     if any(not verdict.scored for verdict in verdicts):
         raise typer.Exit(FINISHED_WITH_FAILURES)
+
+
+@errors_to_exit()
+def report(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the results; gets report.html.")],
+    stores: Annotated[list[Path], typer.Option("--stores", help="A store; several, each with its own --stores.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PROTOCOL…]", help="Names, or .yaml files; none: all that the results have."),
+    ] = None,
+    audit: Annotated[
+        list[Path] | None, typer.Option(metavar="JSON", help="What avfeat manifest audit --json printed.")
+    ] = None,
+    clip: Annotated[
+        list[str] | None,
+        typer.Option(help="A clip to play beside its frame scores.", show_default="some of each test set"),
+    ] = None,
+    clips_per_set: Annotated[int, typer.Option(min=0, help="How many, where none is named.")] = 3,
+) -> None:
+    """Write one self-contained page: tables, figures of OUT/figures, audits, clips that play beside their scores."""
+    from probes.report.gather import gather
+    from probes.report.page import write_page
+
+    page = gather(
+        stores, out, names or None, audits=audit or (), clips=clip or (), clips_per_set=clips_per_set
+    )
+    write_page(page, out / "report.html")
+    print(f"wrote {out / 'report.html'}: {len(page.tables)} tables, {len(page.figures)} figures, {len(page.clips)} clips")

@@ -24,7 +24,13 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns = [content.Column("A → A", out_of_domain=False), content.Column("A → B", out_of_domain=True)]
     values = {"one": (90.0, 9.5), "two": (80.0, 50.0), "three": (85.0, None)}
     rows = [
-        ([name], [content.Number(value, "—" if value is None else f"{value:.1f}", f"note of {name}") for value in both])
+        (
+            [name],
+            [
+                content.Number(value, "—" if value is None else f"{value:.1f}", "", f"note of {name}", best=value == 90.0)
+                for value in both
+            ],
+        )
         for name, both in values.items()
     ]
     lines = [

@@ -19,13 +19,17 @@ class Number:
     """One cell of a table.
 
     value: what the column is sorted by; None where the cell could not be filled.
-    text: what is shown.
-    note: shown when the cell is pointed at or focused, e.g. the published number, or why the cell is empty.
+    text: what is shown; small: a line below it.
+    note: shown when the cell is pointed at or focused, e.g. why it is empty.
+    best: no other of its column is better. grey: it does not count.
     """
 
     value: float | None
     text: str
+    small: str = ""
     note: str = ""
+    best: bool = False
+    grey: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,10 @@ class Column:
     """One column of numbers.
 
     out_of_domain: tested on another dataset than trained on; None for columns that are neither, as a mean.
-    higher_is_better: None where no cell is the best.
     """
 
     name: str
     out_of_domain: bool | None = None
-    higher_is_better: bool | None = True
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,6 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[tuple[Sequence[str], Sequence[Number]]]
     notes: Sequence[str] = ()
-
-    def best(self) -> list[str | None]:
-        """Return for each column the text of its best number, None where there is none; equal texts are ties."""
-        found: list[str | None] = []
-        for k, column in enumerate(self.columns):
-            known = [(cells[k].value, cells[k].text) for _, cells in self.rows]
-            filled = [(value, text) for value, text in known if value is not None]
-            if column.higher_is_better is None or not filled:
-                found.append(None)
-            else:
-                found.append(max(filled)[1] if column.higher_is_better else min(filled)[1])
-        return found
 
 
 @dataclass(frozen=True)
