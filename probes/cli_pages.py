@@ -70,8 +70,8 @@ def report(
     from probes.report.gather import gather
     from probes.report.page import write_page
 
-    page = gather(
-        stores, out, names or None, audits=audit or (), clips=clip or (), clips_per_set=clips_per_set
-    )
+    page = gather(stores, out, names or None, audits=audit or (), clips=clip or (), clips_per_set=clips_per_set)
     write_page(page, out / "report.html")
-    print(f"wrote {out / 'report.html'}: {len(page.tables)} tables, {len(page.figures)} figures, {len(page.clips)} clips")
+    print(
+        f"wrote {out / 'report.html'}: {len(page.tables)} tables, {len(page.figures)} figures, {len(page.clips)} clips"
+    )

@@ -26,10 +26,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [
         (
             [name],
-            [
-                content.Number(value, "—" if value is None else f"{value:.1f}", "", f"note of {name}", best=value == 90.0)
-                for value in both
-            ],
+            [content.Number(value, str(value or "—"), note=f"note of {name}", best=value == 90.0) for value in both],
         )
         for name, both in values.items()
     ]

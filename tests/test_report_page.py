@@ -77,9 +77,11 @@ def test_a_page_of_nothing_but_zeros_can_be_drawn():
 
 
 def test_time_runs_across_the_whole_width_and_shades_end_with_the_clip():
-    clip = ShownClip("a", [], [line_of([0.0] * 50)], {"sound": [(0.5, 1.0), (1.5, 9.0)], "picture": [(3.0, 4.0)]})
+    clip = ShownClip(
+        "a", [], [line_of([0.0] * 50)], {"sound": [(0.5, 1.0), (1.5, 9.0)], "picture": [(0.5, 1.0), (3.0, 4.0)]}
+    )
     drawing = draw(clip, Scale.of([clip]))
-    assert drawing.shades == [(WIDTH / 4, WIDTH / 4, "sound"), (WIDTH * 3 / 4, WIDTH / 4, "sound")]
+    assert drawing.shades == [(WIDTH / 4, WIDTH / 4, "sound + picture"), (WIDTH * 3 / 4, WIDTH / 4, "sound")]
     assert drawing.ticks[0] == (0.0, "0 s")
     assert drawing.ticks[-1] == (100.0, "2 s")
 

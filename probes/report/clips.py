@@ -91,5 +91,5 @@ def segments_of(row: Mapping[str, Any]) -> dict[str, list[Segment]]:
 
 def _known(row: Mapping[str, Any]) -> list[str]:
     label = {0: "real", 1: "fake", None: "label unknown"}[row["label"]]
-    extra = [str(row[name]) for name in ("method", "speaker") if row[name]]
+    extra = [str(row[name]) for name in ("method", "speaker") if row[name] not in (None, label)]
     return [label, *extra, *([f"split {row['split']}"] if row["split"] else [])]

@@ -49,7 +49,7 @@ class Table:
 
     heads: names of the columns of words that come first.
     rows: for each row its words, then its numbers, one for each of ``columns``.
-    notes: sentences below the table.
+    notes: sentences below the table. missing: what empty cells lack, each once.
     """
 
     title: str
@@ -57,6 +57,7 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[tuple[Sequence[str], Sequence[Number]]]
     notes: Sequence[str] = ()
+    missing: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

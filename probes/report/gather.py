@@ -53,17 +53,22 @@ def gather(
     if not read:
         raise ProbeError(f"{out} has no results to report: probes run PROTOCOL --stores STORE --out {out} makes them.")
     grids = [(protocol, grid(protocol, results)) for protocol in read if protocol.shows == "table"]
+    tested = _tested(results, [protocol.name for protocol, _ in grids])
+    shown = [
+        clip for test, cells in tested.items() for clip in _clips(stores, results, test, cells, clips, clips_per_set)
+    ]
+    unknown = sorted(set(clips) - {clip.clip_id for clip in shown})
+    if unknown:
+        raise ProbeError(
+            f"No test set of {', '.join(map(str, tested)) or 'these results'} has the clip {unknown[0]!r}."
+        )
     return Page(
         title="Frozen features against audio-visual forgery",
         summary=[sentence for _, filled in grids for sentence in _summary(filled)],
         tables=[_table(protocol, filled) for protocol, filled in grids],
         figures=_figures(out / "figures"),
         audits=[_audit(path) for path in audits],
-        clips=[
-            clip
-            for test, cells in _tested(results, [protocol.name for protocol, _ in grids]).items()
-            for clip in _clips(stores, results, Choice.parse(test), cells, clips, clips_per_set)
-        ],
+        clips=shown,
         facts={"protocols": ", ".join(protocol.name for protocol in read), "cells": str(len(results.cells))},
     )
 
@@ -98,7 +103,7 @@ def _table(protocol: Protocol, filled: Grid) -> Table:
     ]
     heads = ["features", *(["group"] if grouped else [])]
     columns = [Column(column.head, _out_of_domain(protocol, column)) for column in filled.columns]
-    return Table(filled.title, heads, columns, rows, filled.about)
+    return Table(filled.title, heads, columns, rows, filled.about, filled.notes)
 
 
 def _out_of_domain(protocol: Protocol, column: ProtocolColumn) -> bool | None:
@@ -108,7 +113,7 @@ def _out_of_domain(protocol: Protocol, column: ProtocolColumn) -> bool | None:
 
 
 def _number(entry: Entry, filled: Grid) -> Number:
-    paper = "" if entry.published is None else f"published {entry.published:.1f}"
+    paper = "" if entry.published is None else f"paper {entry.published:.1f}"
     if entry.ours is None:
         missing = " ".join(filled.notes[note - 1] for note in entry.notes)
         return Number(None, "—" if entry.applies else "", paper, missing, grey=entry.grey)
@@ -125,7 +130,8 @@ def _figures(folder: Path) -> list[Picture]:
         for path in sorted(folder.glob(f"*{ending}")):
             found.setdefault(path.stem, path)
     return [
-        Picture(name, path.read_bytes(), KINDS[path.suffix], f"The figure {name}") for name, path in sorted(found.items())
+        Picture(name, path.read_bytes(), KINDS[path.suffix], f"The figure {name}")
+        for name, path in sorted(found.items())
     ]
 
 
@@ -141,7 +147,9 @@ def _audit(path: Path) -> Facts:
         rows = [("clips", f"{found['clips']}, {found['measured']} measured; {'; '.join(balance)}", "")]
         rows += [_leak(leak) for leak in found["leaks"]]
         rows += [_nuisance(each) for each in found["nuisances"]]
-        rows += [(each["what"], f"{len(each['clips'])} clips, e.g. {each['clips'][0]}", "") for each in found["warnings"]]
+        rows += [
+            (each["what"], f"{len(each['clips'])} clips, e.g. {each['clips'][0]}", "") for each in found["warnings"]
+        ]
         return Facts(found["manifest"], rows, found["notes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProbeError(f"{path} is not what avfeat manifest audit --json prints: {error}.") from error
@@ -153,21 +161,26 @@ def _leak(leak: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _nuisance(found: Mapping[str, Any]) -> tuple[str, str, str]:
-    return found["name"], f"tells real from fake with AUC {found['auc']:.2f}", "grave" if found["shortcut"] else ""
+    medians = f"real {found['real']}, fake {found['fake']} {found['unit']}".rstrip()
+    text = f"tells real from fake with AUC {found['auc']:.2f} ({medians})"
+    return found["name"], text, "grave" if found["shortcut"] else ""
 
 
 def _tested(results: Results, protocols: Sequence[str]) -> dict[str, list[Cell]]:
-    """Return for each test set the cells whose single probe was tested there, in-domain ones first, one for each row."""
+    """Return for each test set one cell of each row that one probe was tested for there, in-domain ones first."""
     found: dict[str, dict[str, Cell]] = {}
-    done = [cell for cell in results.cells if cell.protocol in protocols and cell.status == "done" and len(cell.fits) == 1]
+    done = [
+        cell for cell in results.cells if cell.protocol in protocols and cell.status == "done" and len(cell.fits) == 1
+    ]
     for cell in sorted(done, key=lambda cell: Choice.parse(cell.train).manifest != Choice.parse(cell.test).manifest):
         found.setdefault(cell.test, {}).setdefault(cell.row, cell)
     return {test: list(cells.values())[:MOST_LINES] for test, cells in sorted(found.items())}
 
 
 def _clips(
-    stores: Sequence[Path], results: Results, choice: Choice, cells: Sequence[Cell], wanted: Sequence[str], most: int
+    stores: Sequence[Path], results: Results, test: str, cells: Sequence[Cell], wanted: Sequence[str], most: int
 ) -> list[ShownClip]:
+    choice = Choice.parse(test)
     table = Source(stores, cells[0].features).manifest(choice.manifest).select(choice.split).table
     rows = table.select(["clip_id", "label", "method"]).to_pylist()
     if wanted:

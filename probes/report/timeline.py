@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avfeat.previews import PEAKS_HZ
-from probes.report.content import Line, ShownClip
+from probes.report.content import Line, Segment, ShownClip
 
 WIDTH, WAVE, SCORES = 1000.0, 44.0, 120.0
 """Units of the drawing: its width, and the heights of the waveform and of the scores below it."""
@@ -74,12 +74,12 @@ class Scale:
 def draw(clip: ShownClip, scale: Scale) -> Drawing:
     """Return the drawing of one clip."""
     across = WIDTH / clip.seconds
-    shades = [
-        (start * across, (min(end, clip.seconds) - start) * across, kind)
-        for kind, stretches in clip.segments.items()
-        for start, end in stretches
-        if start < clip.seconds
-    ]
+    kinds: dict[Segment, list[str]] = {}
+    for kind, stretches in clip.segments.items():
+        for start, end in stretches:
+            if start < clip.seconds:
+                kinds.setdefault((start, min(end, clip.seconds)), []).append(kind)
+    shades = [(start * across, (end - start) * across, " + ".join(words)) for (start, end), words in kinds.items()]
     wave = _wave(clip.preview.peaks, across) if clip.preview is not None else ""
     lines = [(line.feature, _line(line, across, scale)) for line in clip.lines]
     return Drawing(shades, wave, lines, _ticks(clip.seconds), float(scale.height(np.zeros(1))[0]))
