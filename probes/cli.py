@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avfeat.console import align, errors_to_exit
-from probes import cli_explain, cli_pages, cli_tables
-from probes.heads import HEADS
+from avfeat.console import errors_to_exit
+from probes import cli_eval, cli_explain, cli_pages, cli_sweep, cli_tables
+from probes.cli_eval import metrics_table
+from probes.cli_options import (
+    ClassWeight,
+    Device,
+    Head,
+    IntervalsBy,
+    Json,
+    Manifest,
+    Metric,
+    Patience,
+    Pool,
+    Seed,
+    Setting,
+    Solver,
+    Steps,
+    Stores,
+    Test,
+    Train,
+    Val,
+    WeightDecay,
+    given_once,
+    given_settings,
+    tell_progress,
+)
 
 if TYPE_CHECKING:
-    from probes.evaluation import Tested
-    from probes.solving import Progress
     from probes.study import Result
 
 app = typer.Typer(
@@ -34,8 +54,6 @@ app.add_typer(cli_explain.app, name="explain")
 
 FINISHED_WITH_FAILURES = 3
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @app.callback()
 def main() -> None:
@@ -45,48 +63,26 @@ def main() -> None:
 @app.command(epilog="Example: probes fit store --manifest favc --feature logmel --test av1m:test -o probe.safetensors")
 @errors_to_exit()
 def fit(
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE…", help="One or several stores.")],
-    manifest: Annotated[str, typer.Option(help="Key or name of a manifest in the store, or a manifest file.")],
+    stores: Stores,
+    manifest: Manifest,
     feature: Annotated[list[str], typer.Option(help="A stored feature; several are joined by time.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The probe's file.")],
-    head: Annotated[str, typer.Option(help=f"{', '.join(HEADS)}.")] = "linear",
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One of the head's own settings.")
-    ] = None,
-    train: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
-    val: Annotated[str, typer.Option(help="The split that chooses the best epoch; none: the solver's last.")] = "val",
-    test: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MANIFEST[:SPLIT]", help="A test set.", show_default="the manifest's split test, if any"),
-    ] = None,
-    pool: Annotated[
-        list[str] | None,
-        typer.Option(help="lse[:T], lse-mean[:T], max, mean, min or top:K; several are all tried.", show_default="lse"),
-    ] = None,
-    solver: Annotated[
-        Literal["lbfgs", "adam"] | None,
-        typer.Option(help="lbfgs: to the optimum. adam: step by step as in the paper.", show_default="lbfgs"),
-    ] = None,
-    weight_decay: Annotated[
-        list[float] | None,
-        typer.Option(min=0, help="½·wd·|w|² joins the loss; several are all tried.", show_default="0"),
-    ] = None,
-    class_weight: Annotated[
-        Literal["none", "balanced"] | None, typer.Option(help="How clips weigh in training.", show_default="none")
-    ] = None,
+    head: Head = "linear",
+    setting: Setting = None,
+    train: Train = "train",
+    val: Val = "val",
+    test: Test = None,
+    pool: Pool = None,
+    solver: Solver = None,
+    weight_decay: WeightDecay = None,
+    class_weight: ClassWeight = None,
     seeds: Annotated[int, typer.Option(min=1, help="So many initial weights, fitted at once.")] = 1,
-    seed: Annotated[int | None, typer.Option(help="The first seed.", show_default="43, the paper's")] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="At most so many passes.", show_default="adam 100, lbfgs 300")
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="End so many passes after the best.", show_default="adam 10, lbfgs 20")
-    ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="auc, ap, eer or tpr@X.", show_default="auc, ap and eer")
-    ] = None,
-    intervals_by: Annotated[Literal["clip", "speaker"], typer.Option(help="What the bootstrap draws.")] = "clip",
-    device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+    seed: Seed = None,
+    steps: Steps = None,
+    patience: Patience = None,
+    metric: Metric = None,
+    intervals_by: IntervalsBy = "clip",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Fit a probe, test it, and write it; Ctrl-C ends the fit early and keeps the best so far."""
@@ -109,18 +105,19 @@ def fit(
         "pool": pool,
         "weight_decay": weight_decay,
         "seed": None if seed is None and seeds == 1 else range(first, first + seeds),
-        "solver": None if solver is None else [solver],
-        "class_weight": None if class_weight is None else [class_weight],
-        "steps": None if steps is None else [steps],
-        "patience": None if patience is None else [patience],
+        **given_once(solver=solver, class_weight=class_weight, steps=steps, patience=patience),
     }
-    plan = with_head(plan, head, _settings(setting or []), flags)
+    plan = with_head(plan, head, given_settings(setting), flags)
     result = run(stores, plan, tell_progress())
     save(out, stores, plan, result)
     print(json.dumps({"probe": str(out), **result.facts()}, indent=2) if as_json else "\n".join(_lines(result, out)))
     if result.interrupted:
         print("Interrupted: the best probe so far was written.", file=sys.stderr)
         raise typer.Exit(1)
+
+
+cli_sweep.mount(app)
+cli_eval.mount(app)
 
 
 @app.command(epilog="Example: probes score probe.safetensors talk.mp4 --frames --json")
@@ -148,31 +145,6 @@ def score(
         raise typer.Exit(FINISHED_WITH_FAILURES)
 
 
-@app.command("eval", epilog="Example: probes eval probe.safetensors store --test av1m:test --metric tpr@0.01")
-@errors_to_exit()
-def evaluate(
-    probe: Annotated[Path, typer.Argument(help="A probe's file.")],
-    stores: Annotated[list[Path], typer.Argument(metavar="STORE…", help="One or several stores.")],
-    test: Annotated[list[str], typer.Option(metavar="MANIFEST[:SPLIT]", help="A test set.")],
-    metric: Annotated[
-        list[str] | None, typer.Option(help="auc, ap, eer or tpr@X.", show_default="auc, ap and eer")
-    ] = None,
-    intervals_by: Annotated[Literal["clip", "speaker"], typer.Option(help="What the bootstrap draws.")] = "clip",
-    as_json: Json = False,
-) -> None:
-    """Test a finished probe on stored features."""
-    from probes.evaluation import evaluate as run
-    from probes.metrics import METRICS
-    from probes.probe_file import load_probe
-
-    tests = run(load_probe(probe), stores, test, tuple(metric or METRICS), intervals_by)
-    if as_json:
-        print(json.dumps({tested.name: tested.facts() for tested in tests}, indent=2))
-    else:
-        print("\n".join([f"test {tested.name}: {tested.count}" for tested in tests]))
-        print(_table(tests))
-
-
 @app.command(epilog="Example: probes import-checkpoint model.ckpt --feature xlsr-2b -o probe.safetensors")
 @errors_to_exit()
 def import_checkpoint(
@@ -191,34 +163,6 @@ def import_checkpoint(
 cli_pages.mount(app)
 
 
-def tell_progress() -> Any:
-    """Return what prints the progress of a fit on stderr: one line that changes on a terminal, else now and then."""
-    import time
-
-    terminal = sys.stderr.isatty()
-    last = -10.0
-
-    def tell(progress: Progress) -> None:
-        nonlocal last
-        ended = progress.going == 0 or progress.done == progress.most
-        if not terminal and not ended and time.monotonic() - last < 10:
-            return
-        last = time.monotonic()
-        loss = float(progress.best_loss.min())
-        text = f"{progress.unit} {progress.done}  best loss {loss:.5f}  probes going {progress.going}"
-        print(f"\r{text}" if terminal else text, end="\n" if ended or not terminal else "", file=sys.stderr, flush=True)
-
-    return tell
-
-
-def _settings(texts: Sequence[str]) -> dict[str, str]:
-    parts = [text.partition("=") for text in texts]
-    for name, equals, _ in parts:
-        if not equals:
-            raise typer.BadParameter(f"--set {name}: write NAME=VALUE.")
-    return {name: value for name, _, value in parts}
-
-
 def _lines(result: Result, out: Path) -> list[str]:
     """What a person reads after a fit."""
     lines = [f"train {result.train.choice}: {result.train.count}"]
@@ -227,7 +171,7 @@ def _lines(result: Result, out: Path) -> list[str]:
     lines += [f"test {tested.name}: {tested.count}" for tested in result.tests]
     lines.append(_ending(result))
     if result.tests:
-        lines.append(_table(result.tests))
+        lines.append(metrics_table(result.tests))
     if len(result.fits) > 1:
         for tested in result.tests:
             low, high = min(tested.spread), max(tested.spread)
@@ -245,12 +189,6 @@ def _ending(result: Result) -> str:
     fit = result.probe.facts_
     ended = f", loss {fit['loss']:.5f} at step {fit['best_step']}, ended by {fit['stopped']}" if "loss" in fit else ""
     return f"{result.probe.kind}: {settings}{ended}"
-
-
-def _table(tests: Sequence[Tested]) -> str:
-    names = list(tests[0].measures)
-    rows = [[tested.name, *(str(tested.measures[name]) for name in names)] for tested in tests]
-    return align([["test set", *(name.upper() for name in names)], *rows])
 
 
 def _score_lines(facts: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from avfeat.errors import ProbeError
+from probes.featureset import FeatureSet
 from probes.heads import Head
 from probes.intervals import REPLICATES, Measure, measure
 from probes.loading import Choice, ClipCount, Loaded, Source
@@ -119,9 +120,9 @@ def speaker_groups(loaded: Loaded, intervals_by: str) -> list[str | None] | None
     return speakers
 
 
-def all_scores(loaded: Loaded, theta: torch.Tensor, pools: Sequence[Pooling], device: str) -> NDArray[np.float32]:
+def all_scores(data: FeatureSet, theta: torch.Tensor, pools: Sequence[Pooling], device: str) -> NDArray[np.float32]:
     """Return the clip scores of many linear probes, float32 [clips, probes]."""
     with torch.inference_mode():
-        data = loaded.data.to(device)
-        scores: NDArray[np.float32] = clip_scores(data, theta.to(data.device), pools).cpu().numpy()
+        placed = data.to(device)
+        scores: NDArray[np.float32] = clip_scores(placed, theta.to(placed.device), pools).cpu().numpy()
     return scores

@@ -28,6 +28,23 @@ class Measure:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
+@dataclass(frozen=True)
+class Spread:
+    """The mean of a metric over probes that differ in their seed, and its interval as of a Measure.
+
+    sd: of the probes' own values, n - 1 below the line; None of a single probe.
+    """
+
+    mean: float
+    sd: float | None
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        spread = "" if self.sd is None else f" ± {self.sd:.4f}"
+        return f"{self.mean:.4f}{spread} [{self.low:.4f}, {self.high:.4f}]"
+
+
 def measure(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -48,19 +65,45 @@ def measure(
     Raises:
         ProbeError: unknown metric, or clips of one class only.
     """
-    ranking = Ranking(scores, labels)
+    found = spread(np.asarray(scores)[:, None], labels, names, groups=groups, replicates=replicates, seed=seed)
+    return {name: Measure(each.mean, each.low, each.high) for name, each in found.items()}
+
+
+def spread(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    names: Sequence[str] = tuple(METRICS),
+    *,
+    groups: Sequence[str | None] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> dict[str, Spread]:
+    """Return each metric's mean over probes, with its interval: each replicate draws the same clips for all probes.
+
+    Args:
+        scores: [clips, probes]; the rest as of ``measure``.
+
+    Raises:
+        ProbeError: unknown metric, or clips of one class only.
+    """
+    columns = np.asarray(scores).T
+    rankings = [Ranking(column, labels) for column in columns]
     metrics = metrics_named(tuple(names))
-    whole = ranking.curve()
     drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in metrics}
-    for weights in draws(len(np.asarray(labels)), groups, replicates, seed):
-        curve = ranking.curve(weights)
-        for name, metric in metrics.items():
-            drawn[name].append(metric(curve))
+    for weights in draws(columns.shape[1], groups, replicates, seed):
+        total = {name: np.zeros(len(weights)) for name in metrics}
+        for ranking in rankings:
+            curve = ranking.curve(weights)
+            for name, metric in metrics.items():
+                total[name] += metric(curve)
+        for name in metrics:
+            drawn[name].append(total[name] / len(rankings))
     found = {}
     for name, metric in metrics.items():
-        spread = np.concatenate([*drawn[name], metric(whole)])
-        low, high = np.nanquantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        found[name] = Measure(float(metric(whole)[0]), float(low), float(high))
+        own = np.concatenate([metric(ranking.curve()) for ranking in rankings])
+        low, high = np.nanquantile(np.concatenate([*drawn[name], [own.mean()]]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        sd = float(own.std(ddof=1)) if len(own) > 1 else None
+        found[name] = Spread(float(own.mean()), sd, float(low), float(high))
     return found
 
 

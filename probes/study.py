@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from avfeat.errors import ProbeError
 from probes.evaluation import Asked, Tested, all_scores, load_test, tested
+from probes.featureset import FeatureSet
 from probes.fit import PAPER_SEED, fit, settings_for
 from probes.head_settings import check_reads, make_head
 from probes.heads import Head
@@ -72,18 +73,15 @@ class Result:
     """A finished fit; ``facts`` is plain data, as in the probe's file.
 
     fits: how the fit of each probe that was tried went, plain data; ``probe`` is one of them.
+    interrupted: whether Ctrl-C ended the fit.
     """
 
     probe: Head
     fits: tuple[Mapping[str, Any], ...]
+    interrupted: bool
     train: Loaded
     val: Loaded | None
     tests: tuple[Tested, ...]
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the fit."""
-        return any(each.get("stopped") == "interrupted" for each in self.fits)
 
     def facts(self) -> dict[str, Any]:
         """What the probe's file says besides the probe: sets, metrics, versions, and all probes that were fitted."""
@@ -97,13 +95,25 @@ class Result:
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """The chosen probe, its place among those that were tried, and the scores [clips, probes] of all on a set."""
+class Fit:
+    """The chosen probe, its place among those that were tried, and the scores [clips, probes] of all on a set.
+
+    fits: plain data on each; linear probes in the order of pools × weight_decays × seeds.
+    """
 
     probe: Head
     best: int
     fits: tuple[Mapping[str, Any], ...]
-    scores: Callable[[Loaded], NDArray[np.float32]]
+    scores: Callable[[FeatureSet], NDArray[np.float32]]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the fit."""
+        return any(each.get("stopped") == "interrupted" for each in self.fits)
+
+
+Fitter = Callable[[FeatureSet, FeatureSet | None, Tell], Fit]
+"""Fits what a plan asks for on training and validation clips."""
 
 
 def with_head(plan: Plan, head: str, settings: Mapping[str, Any], flags: Mapping[str, Sequence[Any] | None]) -> Plan:
@@ -139,16 +149,15 @@ def run(stores: Sequence[Path], plan: Plan, tell: Tell = lambda progress: None) 
         ProbeError: the plan names something that is not there, a set has one class only or no clip left.
         StoreError, ManifestError: a store, manifest, split or feature is not there.
     """
-    asked, work = plan.asked, _fitter(plan)
+    asked, work = plan.asked, fitter(plan)
     source = Source(stores, plan.features)
     choices = test_choices(source, plan.manifest, plan.tests)
     train = source.load(Choice(plan.manifest, plan.train))
     val = source.load(Choice(plan.manifest, plan.val)) if plan.val is not None else None
     tests = [load_test(source, choice, asked) for choice in choices]
-    done = work(train, val, tell)
-    return Result(
-        done.probe, done.fits, train, val, tuple(tested(one, done.scores(one), done.best, asked) for one in tests)
-    )
+    done = work(train.data, val.data if val else None, tell)
+    measured = tuple(tested(one, done.scores(one.data), done.best, asked) for one in tests)
+    return Result(done.probe, done.fits, done.interrupted, train, val, measured)
 
 
 def save(path: Path, stores: Sequence[Path], plan: Plan, result: Result) -> None:
@@ -169,31 +178,34 @@ def test_choices(source: Source, manifest: str, tests: Sequence[str] | None) -> 
     return [Choice(manifest, "test")] if "test" in splits else []
 
 
-def _fitter(plan: Plan) -> Callable[[Loaded, Loaded | None, Tell], _Fit]:
-    """Return what fits a plan, whose settings are checked before anything is loaded."""
+def fitter(plan: Plan) -> Fitter:
+    """Return what fits a plan, whose settings are checked before anything is loaded.
+
+    Raises:
+        ProbeError: a head, setting, pooling or solver that is not there, or features that the head does not read.
+    """
     if plan.head == "linear" and not plan.settings:
         return _linear(plan)
     head = make_head(plan.head, plan.settings)
     check_reads(head, plan.head, plan.features)
 
-    def work(train: Loaded, val: Loaded | None, tell: Tell) -> _Fit:
-        head.fit(train.data.to(plan.device), validation=val.data.to(plan.device) if val else None, tell=tell)
-        return _Fit(
-            head, 0, (head.facts_,), lambda loaded: head.decision_function(loaded.data.to(plan.device))[:, None]
-        )
+    def work(train: FeatureSet, val: FeatureSet | None, tell: Tell) -> Fit:
+        placed = None if val is None else val.to(plan.device)
+        head.fit(train.to(plan.device), validation=placed, tell=tell)
+        return Fit(head, 0, (head.facts_,), lambda data: head.decision_function(data.to(plan.device))[:, None])
 
     return work
 
 
-def _linear(plan: Plan) -> Callable[[Loaded, Loaded | None, Tell], _Fit]:
+def _linear(plan: Plan) -> Fitter:
     """Return what fits all linear probes of a plan together and chooses the one with the lowest loss."""
     pools = [Pooling.parse(text) for text in plan.pools]
     settings = settings_for(plan.solver, plan.steps, plan.patience)
 
-    def work(train: Loaded, val: Loaded | None, tell: Tell) -> _Fit:
+    def work(train: FeatureSet, val: FeatureSet | None, tell: Tell) -> Fit:
         fitted = fit(
-            train.data.to(plan.device),
-            val.data.to(plan.device) if val else None,
+            train.to(plan.device),
+            None if val is None else val.to(plan.device),
             pools=pools,
             weight_decays=plan.weight_decays,
             seeds=plan.seeds,
@@ -202,11 +214,11 @@ def _linear(plan: Plan) -> Callable[[Loaded, Loaded | None, Tell], _Fit]:
             tell=tell,
         )
         own = [column.pool for column in fitted.columns]
-        return _Fit(
-            LinearProbe.from_fitted(train.data, fitted, fitted.best),
+        return Fit(
+            LinearProbe.from_fitted(train, fitted, fitted.best),
             fitted.best,
             tuple(fitted.facts(k) for k in range(len(fitted.columns))),
-            lambda loaded: all_scores(loaded, fitted.theta, own, plan.device),
+            lambda data: all_scores(data, fitted.theta, own, plan.device),
         )
 
     return work

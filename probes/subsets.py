@@ -23,11 +23,20 @@ def fraction(data: FeatureSet, share: float, seed: int) -> FeatureSet:
     Raises:
         ProbeError: a share outside 0 … 1.
     """
-    if not 0 < share <= 1:
-        raise ProbeError(f"A share of the training clips is above 0 and at most 1, not {share:g}.")
+    check_share(share)
     if share == 1:
         return data
     return data.select(chosen(data.labels.tolist(), data.clip_ids, share, seed))
+
+
+def check_share(share: float) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        ProbeError: a share outside 0 … 1.
+    """
+    if not 0 < share <= 1:
+        raise ProbeError(f"A share of the training clips is above 0 and at most 1, not {share:g}.")
 
 
 def chosen(labels: Sequence[int], clip_ids: Sequence[str], share: float, seed: int) -> list[int]:

@@ -13,26 +13,13 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner
 
-from avfeat.errors import NoFaceError
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.options import Options
 from avfeat.run import extract
 from avfeat.store import open_store, write_feature
 from probes.cli import app
 from probes.probe_file import load_probe
-from tests.ragged import planted_arrays
-
-
-def write_planted(store, name, clips=120, seed=0, width=12, feature="logmel", strength=1.0, spoil=(), speakers=7):
-    arrays, labels = planted_arrays(clips=clips, width=width, seed=seed, strength=strength, dtype=np.float16)
-    splits = np.array(["train", "train", "val", "test"])[np.arange(clips) // 2 % 4]
-    people = [f"s{k % speakers}" if speakers else None for k in range(clips)]
-    rows = [Row(f"c{k:04}", f"c{k:04}.mp4", str(splits[k]), int(labels[k]), speaker=people[k]) for k in range(clips)]
-    manifest = Manifest.from_rows(rows, DatasetInfo(name))
-    values = {row.clip_id: array for row, array in zip(rows, arrays, strict=True)}
-    values |= {clip_id: NoFaceError("no face from 0.2 to 1.4 s") for clip_id in spoil}
-    write_feature(store, manifest, feature, values, rate_hz=25.0, first_seconds=0.02)
-    return manifest
+from tests.ragged import planted_arrays, write_planted
 
 
 @pytest.fixture(scope="module")
