@@ -185,9 +185,10 @@ def _lines(result: Result, out: Path) -> list[str]:
 def _ending(result: Result) -> str:
     """``linear: pool lse, solver lbfgs, …, loss 0.12345 at step 17, ended by patience``."""
     chosen = {name: value for name, value in result.probe.get_params().items() if value is not None}
-    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+    settings = ", ".join(f"{name.replace('_', ' ')} {str(value).strip('()')}" for name, value in chosen.items())
     fit = result.probe.facts_
-    ended = f", loss {fit['loss']:.5f} at step {fit['best_step']}, ended by {fit['stopped']}" if "loss" in fit else ""
+    loss = f", loss {fit['loss']:.5f} at step {fit['best_step']}" if fit.get("loss") is not None else ""
+    ended = f"{loss}, ended by {fit['stopped']}" if "stopped" in fit else ""
     return f"{result.probe.kind}: {settings}{ended}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import NoneType, UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from avfeat.errors import ProbeError
 from probes.heads import Head, head_class
@@ -49,17 +49,24 @@ def _value(setting: str, value: Any, hint: Any) -> Any:
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     if not isinstance(value, str):
         return value
+    if NoneType in kinds and value == "none":
+        return None
     for kind in kinds:
         found = _read(value, kind)
         if found is not None:
             return found
-    if NoneType in kinds and value == "none":
-        return None
-    raise ProbeError(f"{setting} is {value!r}; give {' or '.join(_WORDS[kind] for kind in kinds)}.")
+    raise ProbeError(f"{setting} is {value!r}; give {' or '.join(map(_word, kinds))}.")
+
+
+def _word(kind: Any) -> str:
+    return "whole numbers such as 64,32" if get_origin(kind) is tuple else _WORDS[kind]
 
 
 def _read(text: str, kind: Any) -> Any:
     """Return the text as a value of this kind, None where it is none."""
+    if get_origin(kind) is tuple:
+        parts = [_read(part, get_args(kind)[0]) for part in text.split(",")]
+        return None if None in parts else tuple(parts)
     if kind is str:
         return text
     if kind is bool:

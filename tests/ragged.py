@@ -26,10 +26,13 @@ def planted(**settings) -> FeatureSet:
     return FeatureSet.from_arrays(*planted_arrays(**settings))
 
 
-def write_planted(store, name, clips=120, seed=0, width=12, feature="logmel", strength=1.0, spoil=(), speakers=7):
+def write_planted(
+    store, name, clips=120, seed=0, width=12, feature="logmel", strength=1.0, spoil=(), speakers=7, fakes=True
+):
     """The same as a feature of a store, with splits and speakers; the face is missing in ``spoil``."""
     arrays, labels = planted_arrays(clips=clips, width=width, seed=seed, strength=strength, dtype=np.float16)
     splits = np.array(["train", "train", "val", "test"])[np.arange(clips) // 2 % 4]
+    labels = labels * fakes
     people = [f"s{k % speakers}" if speakers else None for k in range(clips)]
     rows = [Row(f"c{k:04}", f"c{k:04}.mp4", str(splits[k]), int(labels[k]), speaker=people[k]) for k in range(clips)]
     manifest = Manifest.from_rows(rows, DatasetInfo(name))

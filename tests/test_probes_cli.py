@@ -101,6 +101,35 @@ def test_settings_of_a_head_are_given_by_name_or_by_the_flag_of_that_name(store,
     )
 
 
+def test_other_heads_are_fitted_with_their_own_settings(store, tmp_path):
+    done = fit(store, tmp_path, "--head", "mlp", "--set", "sizes=8,4", "--set", "epochs=3", "--pool", "max")
+    assert done.exit_code == 0, done.output
+    assert (
+        "mlp: class weight none, epochs 3, learning rate 0.001, patience 10, pool max, seed 43, sizes 8, 4, loss"
+        in (done.output)
+    )
+    probe = load_probe(tmp_path / "probe.safetensors")
+    assert (probe.kind, probe.sizes, probe.epochs, probe.pool) == ("mlp", (8, 4), 3, "max")
+    assert probe.facts_["parameters"]["sizes"] == [8, 4]
+
+
+def test_a_head_of_real_clips_learns_from_a_set_without_fakes(tmp_path):
+    for feature in ("logmel", "face"):
+        write_planted(tmp_path / "s", "near", feature=feature, clips=40)
+        write_planted(tmp_path / "s", "real", feature=feature, clips=12, fakes=False)
+    call_fit = ["fit", tmp_path / "s", "--manifest", "real", "--feature", "face", "-o", tmp_path / "probe.safetensors"]
+    settings = ["--head", "sync", "--set", "sizes=8,4", "--set", "epochs=2", "--set", "tau=2"]
+    done = call(*call_fit, "--feature", "logmel", *settings, "--test", "near:test", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["tests"]["near:test"]["clips"]["used"] == 10
+    untestable = call(*call_fit, "--feature", "logmel", *settings, "--test", "real:test")
+    assert "Test set real:test: all 2 clips are real; both real and fake clips are needed." in untestable.stderr
+    alone = call(*call_fit, *settings, "--test", "near:test")
+    assert "The head sync reads 2 features, but 1 is named: face." in alone.stderr
+    linear = call(*call_fit, "--test", "near:test")
+    assert "Training set: all 6 clips are real" in linear.stderr
+
+
 def test_intervals_by_speaker_and_other_metrics(store, tmp_path):
     done = fit(store, tmp_path, "--metric", "tpr@0.1", "--metric", "auc", "--intervals-by", "speaker", "--json")
     assert list(json.loads(done.stdout)["tests"]["near:test"]["metrics"]) == ["tpr@0.1", "auc"]
@@ -121,6 +150,8 @@ def test_intervals_by_speaker_and_other_metrics(store, tmp_path):
         (["--set", "weight_decay=inf"], "linear: weight_decay is 'inf'; give a number"),
         (["--set", "steps=2", "--pool", "max", "--pool", "min"], "Several values of pool"),
         (["--set", "pool=min", "--pool", "max"], "pool is given twice"),
+        (["--head", "mlp", "--set", "sizes=8,many"], "mlp: sizes is '8,many'; give whole numbers such as 64,32"),
+        (["--head", "mlp", "--steps", "3"], "mlp has no setting 'steps'; it has class_weight, device, epochs"),
         (["--intervals-by", "speaker", "--test", "mute"], "no clip has a speaker"),
     ],
 )

@@ -77,7 +77,8 @@ def test_of_a_share_each_seed_draws_its_own_clips(store):
         done = one(fraction(train, 0.25, seed), val, lambda progress: None)
         singles.append(area(Ranking(done.scores(far)[:, 0], far.labels).curve())[0])
     assert rows[0].measures["far"]["auc"].mean == pytest.approx(np.mean(singles))
-    assert singles[0] != singles[1]
+    assert rows[0].measures["far"]["auc"].sd == pytest.approx(np.std(singles, ddof=1), abs=1e-9)
+    assert abs(singles[0] - singles[1]) > 1e-3
 
 
 def test_the_interval_of_a_mean_draws_the_same_clips_for_all_seeds():
@@ -134,6 +135,7 @@ def test_a_single_seed_has_no_spread_and_json_prints_what_is_saved(store, tmp_pa
         (["--feature", "strong", "--test", "favc"], "no manifest 'favc'"),
         (["--feature", "strong", "-o", "sweep.xlsx"], "sweep.xlsx: a table is written as .csv, .parquet, .json"),
         (["--feature", "strong", "--head", "forest"], "no head 'forest'"),
+        (["--feature", "strong+weak@3", "--feature", "strong", "--head", "sync"], "sync reads 2 features, but 1 is"),
     ],
 )
 def test_what_cannot_be_swept_is_said_before_anything_is_fitted(store, arguments, sentence):
@@ -163,6 +165,31 @@ def test_an_interrupted_sweep_keeps_the_rows_that_are_finished(store, tmp_path):
     assert 2 <= len(rows) < 199
     assert f"Interrupted: {len(rows)} rows were finished." in err
     assert len(printed.splitlines()) == len(rows) + 2
+
+
+def test_a_fit_that_is_interrupted_gives_no_row(store):
+    told = []
+
+    def tell(progress):
+        told.append(progress)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(sweep([store], plan(), [("strong",)], tell=tell))
+    assert len(told) == 3
+
+
+def test_other_heads_are_fitted_once_for_each_seed(store):
+    asked = plan(head="mlp", settings={"sizes": (8, 4), "epochs": 2, "pool": "max"}, seeds=(1, 2))
+    (row,) = sweep([store], asked, [("strong",)])
+    assert (row.head, row.pool, row.weight_decay, row.seeds) == ("mlp", "max", None, 2)
+    singles = []
+    for seed in (1, 2):
+        one = plan(head="mlp", settings={**asked.settings, "seed": seed}, features=("strong",))
+        singles.append(run([store], one).tests[1].measures["auc"].value)
+    assert row.measures["far"]["auc"].mean == pytest.approx(np.mean(singles))
+    assert singles[0] != singles[1]
 
 
 def test_rows_that_cannot_be_written_are_one_sentence(tmp_path):
