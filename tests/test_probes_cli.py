@@ -127,7 +127,7 @@ def test_a_head_of_real_clips_learns_from_a_set_without_fakes(tmp_path):
     alone = call(*call_fit, *settings, "--test", "near:test")
     assert "The head sync reads 2 features, but 1 is named: face." in alone.stderr
     linear = call(*call_fit, "--test", "near:test")
-    assert "Training set: all 6 clips are real" in linear.stderr
+    assert "Training set: all 8 clips are real" in linear.stderr
 
 
 def test_intervals_by_speaker_and_other_metrics(store, tmp_path):
