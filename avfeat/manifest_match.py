@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avfeat.datasets.base import letters
@@ -50,36 +50,43 @@ def match_names(clip_ids: Sequence[str], wanted: Sequence[str]) -> Match:
         clip_ids: all clips of a manifest.
         wanted: names in another list's spelling, no two alike.
     """
-    best = _match(clip_ids, wanted, 0, 0, False)
-    assert best is not None
+    best: Match | None = None
     for respelt in (False, True):
+        known = [letters(name) for name in clip_ids] if respelt else clip_ids
+        asked = [letters(name) for name in wanted] if respelt else wanted
         for drop_clip, drop_wanted in _DROPS:
-            if best.count == len(wanted):
+            found = _match(clip_ids, known, asked, drop_clip, drop_wanted)
+            match = None if found is None else Match(found, drop_clip, drop_wanted, respelt)
+            if match is not None and (best is None or match.count > best.count):
+                best = match
+            if best is not None and best.count == len(wanted):
                 return best
-            other = _match(clip_ids, wanted, drop_clip, drop_wanted, respelt)
-            if other is not None and other.count > best.count:
-                best = other
+    assert best is not None, "unshortened names are never two clips'"
     return best
 
 
 def _match(
-    clip_ids: Sequence[str], wanted: Sequence[str], drop_clip: int, drop_wanted: int, respelt: bool
-) -> Match | None:
-    """Return what one rule finds; None where it makes two clips or two wanted names the same."""
-    spelling: Callable[[str], str] = letters if respelt else str
-    asked = [_below(spelling(name), drop_wanted) for name in wanted]
-    known: set[str] = set(filter(None, asked))
-    if len(known) < sum(name is not None for name in asked):
+    clip_ids: Sequence[str], known: Sequence[str], wanted: Sequence[str], drop_clip: int, drop_wanted: int
+) -> list[str | None] | None:
+    """Return the clip of each wanted name by one rule; None where it makes two clips or two wanted names the same.
+
+    Args:
+        clip_ids: what is returned.
+        known: the same names as spelt for comparison.
+        wanted: names as spelt for comparison.
+        drop_clip, drop_wanted: leading folders that are left out of account.
+    """
+    asked = [_below(name, drop_wanted) for name in wanted]
+    meant: dict[str, str | None] = {name: None for name in asked if name}
+    if len(meant) < sum(name is not None for name in asked):
         return None
-    meant: dict[str, str] = {}
-    for clip_id in clip_ids:
-        name = _below(spelling(clip_id), drop_clip)
-        if name in known:
-            if name in meant:
+    for clip_id, spelt in zip(clip_ids, known, strict=True):
+        name = _below(spelt, drop_clip)
+        if name in meant:
+            if meant[name] is not None:
                 return None
             meant[name] = clip_id
-    found = [None if name is None else meant.get(name) for name in asked]
-    return Match(found, drop_clip, drop_wanted, respelt)
+    return [None if name is None else meant.get(name) for name in asked]
 
 
 def _below(path: str, folders: int) -> str | None:

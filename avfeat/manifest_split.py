@@ -12,7 +12,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from avfeat.datasets.base import id_of_path
+from avfeat.datasets.base import ids_of_paths
 from avfeat.datasets.csv import label_of, records
 from avfeat.errors import ManifestError
 from avfeat.manifest import SCHEMA, Manifest
@@ -97,7 +97,7 @@ def split_from(manifest: Manifest, lists: Sequence[SplitList], *, only_listed: b
     """
     splits = [each.split for each in lists for _ in each.paths]
     labels = [label for each in lists for label in each.labels]
-    match = match_names(manifest.clip_ids, [id_of_path(path) for each in lists for path in each.paths])
+    match = match_names(manifest.clip_ids, ids_of_paths([path for each in lists for path in each.paths]))
     if match.count == 0:
         example = lists[0].paths[0] if lists and lists[0].paths else "(none)"
         raise ManifestError(

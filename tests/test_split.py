@@ -10,6 +10,7 @@ from releases import lines_of
 from typer.testing import CliRunner
 
 from avfeat.datasets import avlips
+from avfeat.datasets.base import ids_of_paths, letters
 from avfeat.errors import ManifestError
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.manifest_cli import app
@@ -85,6 +86,13 @@ def test_lists_that_contradict_themselves_are_refused(tmp_path: Path, lists: dic
         read_lists([str(write_lists(tmp_path, **lists))])
 
 
+def test_listed_files_of_one_name_and_two_suffixes_are_told_apart() -> None:
+    paths = ["x/a.mp4", "x/a.avi", "x/b.mp4"]
+    rows = [Row(clip_id, path) for clip_id, path in zip(ids_of_paths(paths), paths, strict=True)]
+    lists = [SplitList("train", ["x/a.mp4", "x/b.mp4"], [0, 0]), SplitList("test", ["x/a.avi"], [1])]
+    assert splits_of(split_from(manifest_of(*rows), lists)) == {"x/a.mp4": "train", "x/a.avi": "test", "x/b": "train"}
+
+
 def test_lists_of_another_dataset_are_refused_with_an_example_of_both() -> None:
     with pytest.raises(ManifestError, match=r"not one of the 1 listed clips is in tiny; .* z.mp4, .* a/b"):
         split_from(clips("a/b.mp4"), [SplitList("train", ["z.mp4"], [None])])
@@ -97,6 +105,12 @@ def test_names_match_without_leading_folders_and_with_other_spelling() -> None:
     assert respelt.found == ["R/Asian (East)/a_b"]
     assert respelt.note() == "matched without regard to blanks, brackets and underscores"
     assert match_names(["a"], ["a"]).note() == ""
+
+
+def test_blanks_brackets_and_underscores_are_alike_and_nothing_else_is() -> None:
+    same = ("Asian (East)/a b", "Asian_East/a_b", " Asian__East_/(a b)")
+    assert {letters(name) for name in same} == {"Asian_East/a_b"}
+    assert len({letters(name) for name in ("a/b", "a_b", "ab", "A/b", "a-b", "a/_/b")}) == 6
 
 
 def test_a_missing_clip_never_falls_to_its_namesake_in_another_folder() -> None:

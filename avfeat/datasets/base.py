@@ -15,6 +15,7 @@ from avfeat.manifest import DatasetInfo, Row
 from avfeat.manifest_rules import name_five
 
 _NOT_LETTERS = re.compile(r"[\s()_]+")
+_EDGES = re.compile(r"(?:^|(?<=/))_|_(?=/|$)")
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,7 @@ def release_info(about: DatasetInfo, root: Path, name: str = "") -> DatasetInfo:
 
 def letters(path: str) -> str:
     """Return a path whose blanks, brackets and underscores are alike: ``Asian (East)/a`` and ``Asian_East/a``."""
-    parts = (_NOT_LETTERS.sub("_", part).strip("_") for part in unicodedata.normalize("NFC", path).split("/"))
-    return "/".join(parts)
+    return _EDGES.sub("", _NOT_LETTERS.sub("_", unicodedata.normalize("NFC", path)))
 
 
 def id_of_path(path: str) -> str:
