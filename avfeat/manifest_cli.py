@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 app.add_typer(build_app, name="build")
 
+_MOST_COPIES = 3
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ManifestFile = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest file.")]
 
@@ -150,12 +152,12 @@ def audit(
     where = clips.media_root(root) if media else None
     with Progress(min(sample or len(clips), len(clips)) if media else 0) as progress:
         found = audit_manifest(clips, where, sample=sample, workers=workers, advance=progress.advance)
-    print(found.to_json() if as_json else _audit_text(found))
     if figures is not None:
         from avfeat.audit_figures import draw
 
         for path in draw(found, figures):
             print(path, file=sys.stderr)
+    print(found.to_json() if as_json else _audit_text(found))
     raise typer.Exit(1 if found.leaks else 0)
 
 
@@ -169,7 +171,7 @@ def _audit_text(found: Audit) -> str:
         name = f"{each.name} ({each.unit})" if each.unit else each.name
         mark = "SHORTCUT" if each.shortcut else ""
         lines.append((name, f"{each.auc:.3f}", f"{each.p_value:.1g}", each.real, each.fake, mark))
-    odd = [("LEAK", leak.what, len(leak.names), name_five(list(leak.names))) for leak in found.leaks]
+    odd = [("LEAK", leak.what, len(leak.names), name_five(list(map(_group, leak.names)))) for leak in found.leaks]
     odd += [("warning", each.what, len(each.clips), name_five(each.clips)) for each in found.warnings]
     if found.unreadable:
         odd.append(
@@ -178,7 +180,14 @@ def _audit_text(found: Audit) -> str:
     blocks = [f"{found.manifest}: {found.measured} of {found.clips} clips measured", balance]
     blocks += [align(lines)] if found.nuisances else []
     blocks += [align(odd)] if odd else []
-    return "\n\n".join([*blocks, *(f"note: {note}" for note in found.notes)])
+    blocks += ["\n".join(f"note: {note}" for note in found.notes)] if found.notes else []
+    return "\n\n".join(blocks)
+
+
+def _group(name: str) -> str:
+    """Return the first three of many clips that are one, and how many they are; JSON has them all."""
+    clips = name.split(" = ")
+    return name if len(clips) <= _MOST_COPIES else f"{' = '.join(clips[:_MOST_COPIES])} = … ({len(clips)} clips)"
 
 
 def _report_text(report: Report) -> str:

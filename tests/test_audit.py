@@ -22,11 +22,12 @@ from avfeat.audit_figures import draw
 from avfeat.audit_measure import Measures, Prints, leading_silence_seconds, loudness_db, measure, sound_print
 from avfeat.audit_nuisance import auc_of, nuisances
 from avfeat.datasets import csv, folder
-from avfeat.datasets.base import Listing
+from avfeat.datasets.base import Listing, id_of_path
 from avfeat.errors import UnreadableError
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.manifest_build import build
 from avfeat.manifest_cli import app
+from avfeat.manifest_split import read_lists
 from avfeat.media import ffmpeg_program, write_video
 from demo.cast import Release
 from demo.dataset import RELEASES, perform, plan
@@ -346,6 +347,18 @@ def test_the_command_prints_tables_or_json_and_exits_with_1_on_a_leak(planted: P
     assert "measures" not in facts
 
 
+def test_many_copies_of_one_clip_are_told_in_short_and_all_in_json(copied: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.mkv").write_bytes((copied / "a0.mkv").read_bytes())
+    rows = [replace(row, split=f"s{row.clip_id}") for row in folder.read(tmp_path).rows]
+    Manifest.from_rows(rows, DatasetInfo("tiny", root=str(tmp_path))).write(tmp_path / "tiny.parquet")
+    told = COMMAND.invoke(app, ["audit", str(tmp_path / "tiny.parquet")])
+    assert told.exit_code == 1
+    assert "byte-identical clips in several splits  1  0 = 1 = 2 = … (4 clips)" in told.stdout
+    facts = json.loads(COMMAND.invoke(app, ["audit", str(tmp_path / "tiny.parquet"), "--json"]).stdout)
+    assert list(facts["leaks"][0]["names"]) == ["0 = 1 = 2 = 3"]
+
+
 def test_measures_of_a_clip_are_those_of_its_file(planted: Path) -> None:
     path = planted / "fake-1.mkv"
     measures, prints = measure(path, "x", prints=True)
@@ -355,6 +368,22 @@ def test_measures_of_a_clip_are_those_of_its_file(planted: Path) -> None:
     assert prints.sound is not None
     assert prints.motion is not None
     assert measure(path, "x", prints=False)[1] == Prints()
+
+
+@pytest.mark.shared
+def test_the_official_splits_share_speakers_in_av1m_and_nobody_in_favc(shared: Path) -> None:
+    found = {}
+    for name, speaker_at in (("av1m", 0), ("favc", -2)):
+        rows = [
+            Row(id_of_path(path), path, each.split, label, speaker=path.split("/")[speaker_at])
+            for each in read_lists([str(shared / "metadata" / "ssr-dfd" / "csv_metadata" / name)])
+            for path, label in zip(each.paths, each.labels, strict=True)
+        ]
+        found[name] = audit(Manifest.from_rows(rows, DatasetInfo(name)))
+    assert found["favc"].leaks == []
+    (speakers,) = found["av1m"].leaks
+    assert speakers.between["test", "train"] == 1223
+    assert found["av1m"].balance[1] == {"split": "train", "real": 11285, "fake": 11687, "unknown": 0}
 
 
 @pytest.mark.shared
