@@ -253,6 +253,17 @@ def test_av1m_names_the_json_file_of_a_clip_that_is_of_another_form(tmp_path: Pa
         av1m.read(tmp_path, look=False)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [{"fake_segments": [[1.2]]}, {"fake_segments": 3}, {"video_frames": "100"}, {"file": 7}, {"file": "vox_celeb_2"}],
+)
+def test_av1m_names_the_entry_with_a_value_that_cannot_be_read(tmp_path: Path, odd: dict[str, object]) -> None:
+    entry = av1m_entry("id1/a.mp4", "both_modified") | odd
+    put(tmp_path, "val_metadata.json", json.dumps([av1m_entry("id0/good.mp4", "real"), entry]))
+    with pytest.raises(ManifestError, match=f"val_metadata.json: the entry of {entry['file']} has a value"):
+        av1m.read(tmp_path, look=False)
+
+
 def test_av1m_without_any_metadata_says_which_are_looked_for(tmp_path: Path, tiny: Path) -> None:
     lay_out(tmp_path, AV1M_PATHS, tiny)
     with pytest.raises(ManifestError, match=r"has no train_metadata\.json or val_metadata\.json or test_files\.txt"):
@@ -381,6 +392,14 @@ def test_lavdf_gives_each_modified_stream_the_periods_of_the_clip(tmp_path: Path
     assert video.video_segments == video.segments
     assert (video.original, both.method) == ("dev/000001", "video+audio")
     assert listing.notes == ["1 clips whose fake periods contradict n_fakes or the modified streams: dev/000003"]
+
+
+@pytest.mark.parametrize("odd", [{"fake_periods": [[1.0]]}, {"modify_audio": "yes"}, {"file": None}])
+def test_lavdf_names_the_entry_with_a_value_that_cannot_be_read(tmp_path: Path, odd: dict[str, object]) -> None:
+    entry = {"file": "dev/1.mp4", "fake_periods": [], "original": None, "modify_video": False, "modify_audio": True}
+    put(tmp_path, "metadata.json", json.dumps([entry | {"split": "dev"} | odd]))
+    with pytest.raises(ManifestError, match=r"metadata.json: the entry of (dev/1.mp4|None) has a value"):
+        lavdf.read(tmp_path, look=False)
 
 
 EXDDV_HEAD = "id,username,movie_name,text,dataset,manipulation,click_locations,difficulty,split\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 from avfeat.datasets.base import Disk, Listing, id_of_path, metadata_file, settle
 from avfeat.datasets.folder import walk
-from avfeat.datasets.json_list import field_of, read_object, read_objects
+from avfeat.datasets.json_list import field_of, odd_value, read_object, read_objects
 from avfeat.errors import ManifestError
 from avfeat.manifest import DatasetInfo, Row, Segment
 from avfeat.manifest_rules import name_five
@@ -89,7 +89,10 @@ def _labelled(split: str, entries: Iterable[tuple[Path, str, dict[str, Any]]]) -
     rows: list[Row] = []
     sources: dict[int, str] = {}
     for path, file, entry in entries:
-        row = _row(path, intern(split), file, entry)
+        try:
+            row = _row(path, intern(split), file, entry)
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
+            raise odd_value(path, file, error) from error
         original = field_of(path, entry, "original")
         if original and row.label == 0:
             sources[len(rows)] = id_of_path(f"{split}/{original}")

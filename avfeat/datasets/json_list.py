@@ -76,6 +76,11 @@ def field_of(path: Path, entry: dict[str, Any], name: str) -> Any:
     return entry[name]
 
 
+def odd_value(path: Path, file: object, error: Exception) -> ManifestError:
+    """Return the error for an entry in which something is not of the kind that it always was."""
+    return ManifestError(f"{path}: the entry of {file} has a value that cannot be read: {error}.")
+
+
 def _end_of_gap(text: str, at: int) -> int:
     gap = _BETWEEN.match(text, at)
     return gap.end() if gap else at

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from avfeat.datasets.base import Disk, Listing, id_of_path, metadata_file, settle
-from avfeat.datasets.json_list import field_of, read_objects
+from avfeat.datasets.json_list import field_of, odd_value, read_objects
 from avfeat.manifest import DatasetInfo, Row
 from avfeat.manifest_rules import name_five
 
@@ -36,7 +36,10 @@ def read(root: Path, *, look: bool = True) -> Listing:
     rows: list[Row] = []
     odd: list[str] = []
     for entry in read_objects(path):
-        row = _row(path, entry)
+        try:
+            row = _row(path, entry)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise odd_value(path, entry.get("file"), error) from error
         rows.append(row)
         periods = len(row.segments or ())
         if entry.get("n_fakes", periods) != periods or (row.label == 1) != (periods > 0):
