@@ -80,7 +80,7 @@ def _listed(path: Path) -> Iterator[tuple[Path, str, dict[str, Any]]]:
 
 def _single(folder: Path) -> Iterator[tuple[Path, str, dict[str, Any]]]:
     """Yield the same for each JSON file of one clip."""
-    for name in sorted(walk(folder, suffixes=frozenset({".json"}))):
+    for name in sorted(walk(folder, suffixes=(".json",))):
         path = folder / name
         yield path, f"{name.removeprefix(f'{folder.name}/').removesuffix('.json')}.mp4", read_object(path)
 

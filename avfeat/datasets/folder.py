@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from avfeat.datasets.base import Listing, ids_of_paths
 from avfeat.errors import ManifestError
@@ -51,7 +51,9 @@ def read(root: Path, *, labels_from_folders: bool = False) -> Listing:
     return Listing(rows, notes)
 
 
-def walk(root: Path, left_out: list[str] | None = None, suffixes: frozenset[str] = MEDIA_SUFFIXES) -> Iterator[str]:
+def walk(
+    root: Path, left_out: list[str] | None = None, suffixes: tuple[str, ...] = tuple(MEDIA_SUFFIXES)
+) -> Iterator[str]:
     """Yield the paths of all videos below ``root``, relative, with forward slashes; or of files with other suffixes.
 
     ``left_out``, when given, receives what is hidden or leads back to a folder above itself.
@@ -59,28 +61,33 @@ def walk(root: Path, left_out: list[str] | None = None, suffixes: frozenset[str]
     Raises:
         ManifestError: a folder cannot be listed.
     """
-    yield from _walk(root, PurePosixPath(), frozenset(), [] if left_out is None else left_out, suffixes)
+    yield from _walk(str(root), "", frozenset(), [] if left_out is None else left_out, suffixes)
 
 
 def _walk(
-    folder: Path, below: PurePosixPath, above: frozenset[str], left_out: list[str], suffixes: frozenset[str]
+    folder: str, below: str, above: frozenset[tuple[int, int]], left_out: list[str], suffixes: tuple[str, ...]
 ) -> Iterator[str]:
-    above |= {os.path.realpath(folder)}
+    """Yield what ``walk`` does of one folder, whose path from the root is ``below`` and ends with a slash."""
+    # Plain strings, and one stat for a folder: a release has a million files in hundreds of thousands of folders.
     try:
+        place = Path(folder).stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise ManifestError(f"{folder} cannot be listed: {error.strerror}.") from error
+    here = (place.st_dev, place.st_ino)
+    if here in above:
+        left_out.append(below.rstrip("/"))
+        return
     for entry in entries:
-        path = below / entry.name
         is_folder = entry.is_dir()
-        if not is_folder and path.suffix.lower() not in suffixes:
+        if not is_folder and not entry.name.lower().endswith(suffixes):
             continue
-        if entry.name.startswith(".") or (is_folder and os.path.realpath(entry.path) in above):
-            left_out.append(str(path))
+        if entry.name.startswith("."):
+            left_out.append(below + entry.name)
         elif is_folder:
-            yield from _walk(Path(entry.path), path, above, left_out, suffixes)
+            yield from _walk(entry.path, f"{below}{entry.name}/", above | {here}, left_out, suffixes)
         else:
-            yield str(path)
+            yield below + entry.name
 
 
 def _labels(root: Path, paths: list[str]) -> list[int | None]:
