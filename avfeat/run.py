@@ -19,6 +19,7 @@ from avfeat.options import Options, Report
 from avfeat.plan import Task
 from avfeat.progress import Progress
 from avfeat.session import Session, worker_count
+from avfeat.store import overlay
 
 SAMPLE_CLIPS = 4
 """How many clips a dry run measures."""
@@ -103,13 +104,18 @@ def estimate(
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Estimate:
-    """Return what ``extract`` with the same arguments would do; measures a few clips, commits nothing of them.
+    """Return what ``extract`` with the same arguments would do; measures a few clips and leaves the store as it is.
 
     Raises:
         AvfeatError: as ``extract`` does.
     """
     options = options or Options()
-    session = Session(manifest, root, store, resolve(features, weights=weights, seed=seed, settings=settings), options)
+    requests = resolve(features, weights=weights, seed=seed, settings=settings)
+    with overlay(store, manifest.key) as sketch:
+        return _estimate(manifest, Session(manifest, root, sketch, requests, options))
+
+
+def _estimate(manifest: Manifest, session: Session) -> Estimate:
     tasks = session.tasks()
     if not tasks:
         return Estimate(0, 0, 0.0, {}, 0.0, 0, 0.0)

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from avfeat.store_layout import GROUP_FILE, MANIFEST_FILE, SHARD_ROWS, Form, rea
 from avfeat.store_part import PartWriter
 from avfeat.store_write import create, ensure_feature, ensure_group, write_feature
 
-__all__ = ["Feature", "Group", "PartWriter", "Store", "create", "open_store", "write_feature"]
+__all__ = ["Feature", "Group", "PartWriter", "Store", "create", "open_store", "overlay", "write_feature"]
 
 
 def open_store(path: Path | str) -> Store:
@@ -148,6 +150,31 @@ class Group:
         """
         ensure_feature(self.path, name, attributes, Form.of(width, dtype, codec, chunk_rows, shard_rows))
         return Feature(self, name)
+
+
+@contextmanager
+def overlay(path: Path, key: str) -> Iterator[Path]:
+    """Give a temporary store that shows what the one at ``path`` has of a manifest, and keeps to itself what is new.
+
+    Args:
+        path: a store, which is left as it is; may be missing.
+        key: the manifest's.
+
+    Raises:
+        StoreError: ``path`` is no store.
+    """
+    with tempfile.TemporaryDirectory(prefix="avfeat-overlay-") as folder:
+        upper = Path(folder)
+        with disk_errors(path, "read"):
+            if path.exists() and any(path.iterdir()):
+                read_group(path, "store")
+                (upper / GROUP_FILE).symlink_to((path / GROUP_FILE).resolve())
+            if (path / key).exists():
+                (upper / key).mkdir()
+                for entry in (path / key).iterdir():
+                    if not entry.name.startswith("."):
+                        (upper / key / entry.name).symlink_to(entry.resolve())
+        yield upper
 
 
 def _subfolders(path: Path) -> list[str]:

@@ -130,7 +130,18 @@ def test_a_dry_run_says_what_is_to_come_and_commits_nothing(made: tuple[Path, Ma
     folder, manifest = made
     plan = estimate(manifest, folder, ["logmel"], tmp_path / "store", CPU)
     assert (plan.parts, plan.clips) == (1, 7)
-    assert open_store(tmp_path / "store")["made"]["logmel"].committed() == {}
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_dry_run_counts_what_the_store_lacks_and_leaves_it_as_it_is(
+    made: tuple[Path, Manifest], stored: Path
+) -> None:
+    folder, manifest = made
+    before = {path: path.stat().st_mtime_ns for path in sorted(stored.rglob("*"))}
+    assert estimate(manifest, folder, ["logmel", "landmarks"], stored, CPU).parts == 0
+    plan = estimate(manifest, folder, ["avhubert-base-random.a"], stored, CPU)
+    assert (plan.parts, plan.clips, plan.sample_clips) == (1, 7, 4)
+    assert {path: path.stat().st_mtime_ns for path in sorted(stored.rglob("*"))} == before
 
 
 def test_another_setting_is_refused_by_name(made: tuple[Path, Manifest], stored: Path) -> None:
