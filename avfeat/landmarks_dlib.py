@@ -39,10 +39,7 @@ class DlibLandmarker:
 
     def __init__(self) -> None:
         predictor = find_predictor()
-        try:
-            import dlib
-        except ImportError as error:
-            raise SetupError(f"landmarks by dlib need dlib-bin, which is missing ({error}): {_INSTALL}.") from error
+        dlib = _dlib()
         self._detector: Any = dlib.get_frontal_face_detector()
         self._predictor: Any = dlib.shape_predictor(str(predictor))
 
@@ -89,6 +86,23 @@ def choose_last(faces_per_frame: Sequence[Sequence[Face]], width_px: int, height
         if seen:
             points[frame], blendshapes[frame] = seen[-1].points, seen[-1].blendshapes
     return Track(points, blendshapes, faces > 0, faces, width_px, height_px)
+
+
+def dlib_version() -> str:
+    """Return the version of dlib, whichever package it came with.
+
+    Raises:
+        SetupError: it is not installed.
+    """
+    return str(_dlib().__version__)
+
+
+def _dlib() -> Any:
+    try:
+        import dlib
+    except ImportError as error:
+        raise SetupError(f"landmarks by dlib need dlib-bin, which is missing ({error}): {_INSTALL}.") from error
+    return dlib
 
 
 def find_predictor() -> Path:

@@ -60,8 +60,8 @@ def extract(
     session = Session(manifest, root, store, resolve(features, weights=weights, seed=seed, settings=settings), options)
     tasks = session.tasks()
     report = Report(parts_left=len(tasks))
+    session.open(tasks)
     if tasks:
-        session.open(tasks)
         clips = sum(len(task.clip_ids()) for task in tasks)
         report.spent.workers = worker_count(options.workers, clips)
         with _stop_on_signal() as stop, session.pool(clips) as pool, Progress(clips) as progress:
@@ -117,6 +117,7 @@ def estimate(
 
 def _estimate(manifest: Manifest, session: Session) -> Estimate:
     tasks = session.tasks()
+    session.open(tasks)
     if not tasks:
         return Estimate(0, 0, 0.0, {}, 0.0, 0, 0.0)
     clip_ids = [clip_id for task in tasks for clip_id in task.clip_ids()]
@@ -125,7 +126,6 @@ def _estimate(manifest: Manifest, session: Session) -> Estimate:
     mean = sum(durations) / len(durations) if durations else 0.0
     media_seconds = mean * len(clip_ids)
 
-    session.open(tasks)
     sample = spread(tasks[0], SAMPLE_CLIPS)
     results: list[ClipResult] = []
     report = Report()

@@ -22,7 +22,7 @@ from avfeat.encoders.base import Encoder, FeatureName, Request
 from avfeat.errors import ClipError, EncoderError, NotFiniteError
 from avfeat.extract import TRACK_FEATURE, ClipResult, Finished, encode_clips
 from avfeat.landmarks import MODEL_SHA256, TRACK_WIDTH, Track, find_model
-from avfeat.landmarks_dlib import PREDICTOR_LICENCE, PREDICTOR_SHA256, find_predictor
+from avfeat.landmarks_dlib import PREDICTOR_LICENCE, PREDICTOR_SHA256, dlib_version, find_predictor
 from avfeat.manifest import Manifest
 from avfeat.media import ffmpeg_version
 from avfeat.options import Options, Report
@@ -85,10 +85,14 @@ class Session:
     def open(self, tasks: Sequence[Task]) -> None:
         """Build the encoders that ``tasks`` need, and make their features or compare them with those in the store.
 
+        So are those of which nothing is missing, where they may have been made otherwise.
+
         Raises:
             AvfeatError: weights are missing, or the store holds a feature of that name made otherwise.
         """
-        needed = {name for task in tasks for name in task.clips}
+        needed = {name for task in tasks for name in task.clips} | self._in_doubt()
+        if not needed:
+            return
         device = resolve_device(self._options.device)
         for request in self._requests:
             wanted = tuple(name for name in request.wanted if str(name) in needed)
@@ -157,6 +161,23 @@ class Session:
     def forms(self) -> dict[str, Form]:
         """Return how the frames of each feature that this run makes lie on disk."""
         return {name: feature.form for name, feature in self._features.items()}
+
+    def _in_doubt(self) -> set[str]:
+        """Return the names in the store that were asked for in other words than now: only a comparison can tell."""
+        there = self._group.features()
+        found: set[str] = set()
+        for request in self._requests:
+            for name in (each for each in map(str, request.wanted) if each in there):
+                feature = self._group[name]
+                asked, views = feature.attributes.get("asked"), feature.attributes["identity"].get("views")
+                form = feature.form.dtype, feature.form.codec
+                if asked is not None and (
+                    asked != _asked(request)
+                    or views not in (None, asdict(self._options.views))
+                    or form != (self._options.dtype, self._options.codec)
+                ):
+                    found.add(name)
+        return found
 
     def _again(self, task: Task) -> bool:
         """Whether failed tracks of a part may be written anew: a first attempt must hold every clip of its part."""
@@ -324,7 +345,7 @@ def track_attributes(views: ViewSettings) -> dict[str, Any]:
         "identity": {"landmarker_sha256": landmarker_sha256(views), "pictures": PICTURE_RULE},
         "summary": "the followed face: 68 points in pixels, 52 blendshapes, whether it was seen, how many faces were",
         "licence": PREDICTOR_LICENCE if by_dlib else "Apache-2.0",
-        "made_with": versions() | ({"dlib-bin": version("dlib-bin")} if by_dlib else {}),
+        "made_with": versions() | ({"dlib": dlib_version()} if by_dlib else {}),
     }
 
 

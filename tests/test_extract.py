@@ -1,6 +1,7 @@
 """The whole path from files to rows, with real media, real MediaPipe and a real store."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,13 +11,15 @@ from typer.testing import CliRunner
 
 import avfeat
 import avfeat.cli
-from avfeat.errors import AvfeatError, EncoderError, UnreadableError
+from avfeat.errors import AvfeatError, EncoderError, StoreError, UnreadableError
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.options import Options
 from avfeat.plan import Shard
 from avfeat.run import estimate, extract
 from avfeat.store import open_store
+from avfeat.views import ViewSettings
 from tests.extracting import content, make_dataset, make_tones
+from tests.tiny_models import tiny_clip
 
 CPU = Options(device="cpu", workers=2)
 
@@ -142,6 +145,22 @@ def test_a_dry_run_counts_what_the_store_lacks_and_leaves_it_as_it_is(
     plan = estimate(manifest, folder, ["avhubert-base-random.a"], stored, CPU)
     assert (plan.parts, plan.clips, plan.sample_clips) == (1, 7, 4)
     assert {path: path.stat().st_mtime_ns for path in sorted(stored.rglob("*"))} == before
+
+
+def test_another_setting_is_refused_even_when_nothing_is_missing(made: tuple[Path, Manifest], tmp_path: Path) -> None:
+    folder, manifest = made
+    tower, store = tiny_clip(tmp_path / "tower"), tmp_path / "store"
+    face = f"hf:{tower}:face"
+    extract(manifest, folder, [face], store, CPU)
+    for other, differs in (
+        (replace(CPU, dtype="float32"), "dtype"),
+        (replace(CPU, views=ViewSettings(on_no_face="center")), "identity.views.on_no_face"),
+        (replace(CPU, views=ViewSettings(face_margin=2.0)), "identity.views.face_margin"),
+    ):
+        with pytest.raises(StoreError, match=f"made with other settings: {differs}"):
+            extract(manifest, folder, [face], store, other)
+        with pytest.raises(StoreError, match=f"made with other settings: {differs}"):
+            estimate(manifest, folder, [face], store, other)
 
 
 def test_another_setting_is_refused_by_name(made: tuple[Path, Manifest], stored: Path) -> None:

@@ -87,6 +87,16 @@ def test_without_the_extra_the_message_says_what_to_install(monkeypatch: pytest.
         find_predictor()
 
 
+def test_without_the_extra_an_extraction_ends_with_that_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dlib", None)  # Python's own way to say that it cannot be imported
+    manifest = Manifest.from_rows([Row("a", "a.mp4")], DatasetInfo("made"))
+    options = Options(device="cpu", views=ViewSettings(landmarks="dlib"))
+    with pytest.raises(SetupError, match=r"dlib-bin, which is missing .*pip install 'avfeat\[dlib\]'"):
+        extract(manifest, tmp_path, ["fsfm-vit-b16-random"], tmp_path / "store", options)
+
+
 def test_another_model_file_is_refused(
     stand_in: list[tuple[NDArray[np.uint8], int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
