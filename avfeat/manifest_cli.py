@@ -131,7 +131,9 @@ def _split_json(result: Resplit) -> str:
 @app.command(epilog="Example: avfeat manifest audit favc.parquet --figures audit --json")
 @errors_to_exit()
 def audit(
-    manifest: ManifestFile,
+    manifests: Annotated[
+        list[Path], typer.Argument(metavar="MANIFEST", help="Manifest files; each is audited on its own.")
+    ],
     root: Annotated[Path | None, typer.Option(help="The folder with the media.", show_default="as built")] = None,
     media: Annotated[
         bool, typer.Option("--media/--no-media", help="Decode the files, or read the table alone.")
@@ -148,17 +150,22 @@ def audit(
     from avfeat.audit import audit as audit_manifest
     from avfeat.manifest import Manifest
 
-    clips = Manifest.read(manifest)
-    where = clips.media_root(root) if media else None
-    with Progress(min(sample or len(clips), len(clips)) if media else 0) as progress:
-        found = audit_manifest(clips, where, sample=sample, workers=workers, advance=progress.advance)
-    if figures is not None:
-        from avfeat.audit_figures import draw
+    leaks = 0
+    for number, clips in enumerate(map(Manifest.read, manifests)):
+        where = clips.media_root(root) if media else None
+        with Progress(min(sample or len(clips), len(clips)) if media else 0) as progress:
+            found = audit_manifest(clips, where, sample=sample, workers=workers, advance=progress.advance)
+        if figures is not None:
+            from avfeat.audit_figures import draw
 
-        for path in draw(found, figures):
-            print(path, file=sys.stderr)
-    print(found.to_json() if as_json else _audit_text(found))
-    raise typer.Exit(1 if found.leaks else 0)
+            for path in draw(found, figures):
+                print(path, file=sys.stderr)
+        if as_json:
+            print(found.to_json())
+        else:
+            print("\n" * (number > 0) + _audit_text(found))
+        leaks += len(found.leaks)
+    raise typer.Exit(1 if leaks else 0)
 
 
 def _audit_text(found: Audit) -> str:

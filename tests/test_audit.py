@@ -347,6 +347,17 @@ def test_the_command_prints_tables_or_json_and_exits_with_1_on_a_leak(planted: P
     assert "measures" not in facts
 
 
+def test_several_manifests_are_audited_one_after_the_other_and_a_leak_in_any_is_told(tmp_path: Path) -> None:
+    rows = split_rows()
+    files = [str(tmp_path / "leaky.parquet"), str(tmp_path / "clean.parquet")]
+    Manifest.from_rows(rows, DatasetInfo("leaky")).write(Path(files[0]))
+    Manifest.from_rows(rows[:2], DatasetInfo("clean")).write(Path(files[1]))
+    both = COMMAND.invoke(app, ["audit", *files, "--no-media"])
+    heads = [line.partition("-")[0] for line in both.stdout.splitlines() if line.endswith("clips measured")]
+    assert (both.exit_code, heads) == (1, ["leaky", "clean"])
+    assert COMMAND.invoke(app, ["audit", files[1], "--no-media"]).exit_code == 0
+
+
 def test_many_copies_of_one_clip_are_told_in_short_and_all_in_json(copied: Path, tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"{number}.mkv").write_bytes((copied / "a0.mkv").read_bytes())
