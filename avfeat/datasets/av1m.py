@@ -82,7 +82,7 @@ def _single(folder: Path) -> Iterator[tuple[Path, str, dict[str, Any]]]:
     """Yield the same for each JSON file of one clip."""
     for name in sorted(walk(folder, suffixes=(".json",))):
         path = folder / name
-        yield path, f"{name.removeprefix(f'{folder.name}/').removesuffix('.json')}.mp4", read_object(path)
+        yield path, f"{name.removeprefix(f'{folder.name}/')[: -len('.json')]}.mp4", read_object(path)
 
 
 def _labelled(split: str, entries: Iterable[tuple[Path, str, dict[str, Any]]]) -> list[Row]:
