@@ -111,6 +111,12 @@ def extract(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
     dtype: Annotated[Literal["float16", "float32"], typer.Option(help="How rows are stored.")] = "float16",
     codec: Annotated[Literal["none", "zstd"], typer.Option(help="zstd: smaller by some 6 %, slower to read.")] = "none",
+    dtype_compute: Annotated[
+        Literal["fp32", "bf16", "fp16"], typer.Option(help="What networks compute in; rows differ by about 1 %.")
+    ] = "fp32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile networks before they run; see docs/adding-an-encoder.md.")
+    ] = False,
     part_clips: Annotated[
         int | None, typer.Option(min=1, help="Clips per part, the unit of commit.", show_default="16 to 500 by size")
     ] = None,
@@ -165,6 +171,8 @@ def extract(
         device=device,
         dtype=dtype,
         codec=codec,
+        dtype_compute=dtype_compute,
+        compile=compiled,
         part_clips=part_clips,
         workers=workers,
         shard=Shard.parse(shard),

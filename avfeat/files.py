@@ -95,7 +95,8 @@ def _requests(
     for asked, names in grouped.values():
         place = weights or (Path(asked["weights"]) if asked["weights"] else None)
         settings = dict(asked["settings"])
-        requests.append(Request(asked["encoder"], tuple(names), place, asked["seed"], device, settings))
+        dtype_compute = asked.get("dtype_compute", "fp32")
+        requests.append(Request(asked["encoder"], tuple(names), place, asked["seed"], device, settings, dtype_compute))
     return requests
 
 

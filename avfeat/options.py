@@ -16,6 +16,8 @@ class Options:
 
     device: ``auto``, ``cpu`` or ``cuda:N``.
     dtype, codec: how rows are stored.
+    dtype_compute: what networks compute in; part of what a feature is, as are their weights.
+    compile: whether torch compiles the networks' blocks first.
     part_clips: clips per part; None keeps the store's own cut, or for a new store follows the manifest's size.
     workers: processes that read clips; None is one for each CPU that this process may use.
     shard, limit: which parts of the plan are ours, and after how many clips to stop (whole parts).
@@ -28,6 +30,8 @@ class Options:
     device: str = "auto"
     dtype: Literal["float16", "float32"] = "float16"
     codec: Literal["none", "zstd"] = "none"
+    dtype_compute: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
     part_clips: int | None = None
     workers: int | None = None
     shard: Shard = field(default_factory=Shard)

@@ -94,14 +94,17 @@ class Session:
         if not needed:
             return
         device = resolve_device(self._options.device)
-        for request in self._requests:
+        how: Any = {name: getattr(self._options, name) for name in ("dtype_compute", "compile")}
+        requests = [replace(request, device=device, **how) for request in self._requests]
+        for request in requests:
             wanted = tuple(name for name in request.wanted if str(name) in needed)
             if wanted:
-                self._encoders.append(build_encoder(replace(request, wanted=wanted, device=device)))
-        asked = {str(name): _asked(request) for request in self._requests for name in request.wanted}
+                self._encoders.append(build_encoder(replace(request, wanted=wanted)))
+        made_by = {str(name): request for request in requests for name in request.wanted}
         for encoder in self._encoders:
             for name in encoder.wanted:
-                attributes = feature_attributes(encoder, name, self._options.views) | {"asked": asked[str(name)]}
+                asked = _asked(made_by[str(name)])
+                attributes = feature_attributes(encoder, name, self._options.views) | {"asked": asked}
                 width = encoder.card.output(name).width
                 self._ensure(str(name), attributes, width, self._options.dtype)
         if any(self._follows_face(name) for name in needed):
@@ -307,6 +310,7 @@ def feature_attributes(encoder: Encoder, name: FeatureName, views: ViewSettings)
         "source": card.source,
         "citation": card.citation,
         "self_supervised": card.self_supervised,
+        "dtype_compute": provenance.get("dtype_compute", "fp32"),
         "made_with": versions() | encoder.provenance.get("versions", {}),
     }
 
@@ -328,6 +332,7 @@ def _asked(request: Request) -> dict[str, Any]:
         "weights": weights,
         "seed": request.seed,
         "settings": dict(request.settings),
+        "dtype_compute": request.dtype_compute,
     }
 
 

@@ -17,9 +17,7 @@ from avfeat.encoders.base import Encoder, FeatureName, Rows
 from avfeat.encoders.hf_records import FAMILIES, NAMED
 from avfeat.errors import EncoderError, SetupError, WeightsError
 from avfeat.views import SOUND, Views
-from tests.tiny_models import TINY_PICTURES, TINY_SPEECH, tiny_clip, tiny_wav2vec2
-
-TINY = TINY_SPEECH | TINY_PICTURES
+from tests.tiny_models import TINY_MODELS, tiny_clip, tiny_wav2vec2
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +30,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     root = tmp_path_factory.mktemp("checkpoints")
 
     def get(family: str) -> Path:
-        return root / family if (root / family).exists() else TINY[family](root / family)
+        return root / family if (root / family).exists() else TINY_MODELS[family](root / family)
 
     return get
 
@@ -106,22 +104,25 @@ def test_an_architecture_that_nobody_reads_here_is_named_with_those_that_are(tmp
         resolve([f"hf:{tmp_path / 'bert'}"])
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", TINY_MODELS)
 @pytest.mark.parametrize("damage", ["removed", "renamed"])
 def test_a_tensor_that_is_not_there_is_named(copied: Callable[[str], Path], family: str, damage: str) -> None:
     folder = copied(family)
     file = folder / "model.safetensors"
     tensors = load_file(file)
-    key = next(key for key in sorted(tensors) if "text_model" not in key and re.search(r"\.1\..*norm.*bias", key))
+    beside = r"text_model|decoder|predictor"
+    key = next(key for key in sorted(tensors) if not re.search(beside, key) and re.search(r"\.1\..*norm.*bias", key))
     taken = tensors.pop(key)
     if damage == "renamed":
         tensors[f"{key}_"] = taken
     save_file(tensors, file, {"format": "pt"})
-    with pytest.raises(WeightsError, match=rf"lacks {key.removeprefix('vision_model.')}: {family} cannot be built"):
+    with pytest.raises(
+        WeightsError, match=rf"lacks {re.sub('^(vision_model|model|videomae).', '', key)}: {family} cannot be built"
+    ):
         _build(f"hf:{folder}")
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", TINY_MODELS)
 def test_a_tensor_that_nobody_knows_is_named(copied: Callable[[str], Path], family: str) -> None:
     folder = copied(family)
     file = folder / "model.safetensors"
@@ -243,15 +244,33 @@ def test_provenance_says_what_the_rows_were_made_with(originals: Callable[[str],
     assert provenance["input"]["size"] == 28
 
 
-@pytest.mark.parametrize(("name", "millions"), [("xlsr-2b", 2159), ("xlsr-300m", 315), ("clip-vit-l14", 303)])
+MILLIONS = {
+    "xlsr-2b": 2159,
+    "xlsr-300m": 315,
+    "hubert-large": 315,
+    "wavlm-large": 315,
+    "whisper-large-v3": 636,
+    "clip-vit-l14": 303,
+    "dinov2-large": 304,
+    "siglip2-large": 315,
+    "videomae-large": 303,
+    "vjepa2-vitl": 303,
+}
+"""Parameters of the part that runs."""
+
+
+@pytest.mark.parametrize(("name", "millions"), MILLIONS.items())
 def test_a_named_record_is_the_published_network(name: str, millions: int) -> None:
     record = NAMED[name]
     family = FAMILIES[record.family]
     with torch.device("meta"):
-        network = getattr(transformers, family.model)(getattr(transformers, family.config)(**record.config))
-    assert sum(tensor.numel() for tensor in network.parameters()) // 1_000_000 == millions
+        network = getattr(transformers, family.model)(
+            getattr(transformers, family.config)(**record.config, **family.unbuilt)
+        )
+    running = network.get_submodule(family.part)
+    assert sum(tensor.numel() for tensor in running.parameters()) // 1_000_000 == millions
     assert card_of(name).layers == network.config.num_hidden_layers
-    factor = 2 if family.kind == "sound" else 1
+    factor = 2 if family.hears else 1
     assert card_of(name).outputs[""].width == factor * network.config.hidden_size
 
 

@@ -102,7 +102,7 @@ def test_a_pooling_over_normed_tokens_cannot_be_had_without_the_norm(folders: Ca
 def test_a_layer_alone_is_the_same_numbers_from_a_shorter_network(folders: Callable[[str], Path]) -> None:
     for family in NETWORKS:
         short, whole = _build(folders(family), "@1"), _build(folders(family), "", "@1")
-        assert (len(short._layers), len(whole._layers)) == (1, 3)
+        assert (len(short._network.layers), len(whole._network.layers)) == (1, 3)
         pictures = _pictures(2, short.view.size_px)
         assert np.array_equal(_encode(short, pictures)[0], _encode(whole, pictures)[1])
 

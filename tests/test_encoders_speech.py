@@ -128,7 +128,7 @@ def test_a_layer_alone_is_the_same_numbers_from_a_shorter_network(folders: Calla
     sound = _noise(6000)
     short, whole = _build(folders(), 1), _build(folders(), None, 1)
     assert isinstance(short, SpeechEncoder) and isinstance(whole, SpeechEncoder)
-    assert (len(short._layers), len(whole._layers)) == (1, 3)
+    assert (len(short._network.layers), len(whole._network.layers)) == (1, 3)
     assert np.array_equal(_encode(short, sound)[0], _encode(whole, sound)[1])
     assert short.provenance == whole.provenance
 
@@ -182,7 +182,7 @@ def test_a_half_precision_file_gives_a_float32_network(folders: Callable[..., Pa
     (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
     encoder = _build(folder)
     assert isinstance(encoder, SpeechEncoder)
-    assert {tensor.dtype for tensor in encoder._network.parameters()} == {torch.float32}
+    assert {tensor.dtype for tensor in encoder._network.module.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from avfeat.encoders import build_encoder, card_of, resolve, videomae, videomae_encoder
+from avfeat.encoders import build_encoder, card_of, hf, resolve
 from avfeat.encoders.base import Rows
-from avfeat.encoders.videomae_encoder import VideoMaeEncoder
+from avfeat.encoders.hf_records import NAMED
+from avfeat.encoders.hf_video import WindowEncoder
 from avfeat.errors import EncoderError, NoPicturesError, WeightsError
 from avfeat.views import View, ViewMaker, Views, ViewSettings
 
-TINY = dict(videomae.RECORD.config) | {
+TINY = dict(NAMED["videomae-large"].config) | {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 3,
@@ -36,9 +37,10 @@ DECODER = {"decoder_hidden_size": 24, "decoder_intermediate_size": 24, "decoder_
 @pytest.fixture(autouse=True)
 def tiny_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AVFEAT_CACHE", str(tmp_path / "cache"))
-    record = replace(videomae.RECORD, config=TINY, input=dict(videomae.RECORD.input) | {"size": 32})
-    for module in (videomae, videomae_encoder):
-        monkeypatch.setattr(module, "RECORD", record)
+    for name in ("videomae-large", "videomae-large-face"):
+        record = replace(NAMED[name], config=TINY, input=dict(NAMED[name].input) | {"size": 32})
+        monkeypatch.setitem(hf.NAMED, name, record)
+        monkeypatch.setitem(hf.CARDS, name, hf.named_card(name, record))
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +63,9 @@ def network(folder: Path) -> Any:
     return transformers.VideoMAEModel.from_pretrained(folder).eval()
 
 
-def build(folder: Path | None, *names: str, **settings: str) -> VideoMaeEncoder:
+def build(folder: Path | None, *names: str, **settings: str) -> WindowEncoder:
     encoder = build_encoder(*resolve(names or ("videomae-large",), weights=folder, settings=settings))
-    assert isinstance(encoder, VideoMaeEncoder)
+    assert isinstance(encoder, WindowEncoder)
     return encoder
 
 
@@ -71,7 +73,7 @@ def clip(frames: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (frames, 32, 32, 3), np.uint8)
 
 
-def rows_of(encoder: VideoMaeEncoder, pictures: NDArray[np.uint8], block: int = 32) -> list[Rows]:
+def rows_of(encoder: WindowEncoder, pictures: NDArray[np.uint8], block: int = 32) -> list[Rows]:
     encoding = encoder.begin()
     for start in range(0, len(pictures), block):
         encoding.take(Views(start, {encoder.view: pictures[start : start + block]}))
@@ -162,8 +164,8 @@ def test_inner_layers_are_raw_and_the_norm_comes_before_the_mean(folder: Path, n
 
 
 def test_only_the_blocks_that_are_needed_are_kept(folder: Path) -> None:
-    assert len(build(folder, "videomae-large@1")._layers) == 1
-    assert len(build(folder)._layers) == 3
+    assert len(build(folder, "videomae-large@1")._network.layers) == 1
+    assert len(build(folder)._network.layers) == 3
 
 
 def renamed(folder: Path, target: Path, names: Mapping[str, str]) -> Path:
@@ -209,13 +211,15 @@ def test_a_fine_tuned_or_another_network_is_refused(folder: Path, tmp_path: Path
     other = renamed(folder, tmp_path / "tuned", {})
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"use_mean_pooling": True}))
-    with pytest.raises(WeightsError, match=r"use_mean_pooling True instead of False \(fine-tuned"):
+    with pytest.raises(WeightsError, match=r"use_mean_pooling True instead of False; name it hf:"):
         build(other)
+    with pytest.raises(EncoderError, match="has use_mean_pooling: it is fine-tuned with labels"):
+        resolve([f"hf:{other}"])
     (other / "config.json").write_text(json.dumps(config | {"num_frames": 8}))
     with pytest.raises(WeightsError, match="num_frames 8 instead of 16"):
         build(other)
     (other / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    with pytest.raises(WeightsError, match="architecture 'vit'"):
+    with pytest.raises(EncoderError, match="architecture 'vit'"):
         build(other)
     (other / "config.json").write_text(json.dumps(config))
     (other / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5, 0.5, 0.5]}))

@@ -1,7 +1,7 @@
 """Tiny random checkpoints, written with ``save_pretrained`` as published ones are, so that tests load them as users do.
 
 Each function makes a folder and returns it. The networks are small but whole: sound networks keep the published
-convolution strides, picture networks read squares of 28 or 32 pixels.
+convolution strides, picture and video networks read squares of 28 or 32 pixels.
 """
 
 from __future__ import annotations
@@ -89,6 +89,42 @@ def _dinov2(folder: Path, family: str, vision: dict[str, Any]) -> Path:
     return _write_input(folder, processor | mean_and_std | {"resample": 3})
 
 
+def tiny_whisper(folder: Path, **config: Any) -> Path:
+    """A whole Whisper, decoder included, whose windows are 2 s long."""
+    import transformers
+
+    sizes = {"d_model": 32, "encoder_layers": 3, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "vocab_size": 20, "pad_token_id": 0}
+    settings = sizes | heads | {"num_mel_bins": 16, "max_source_positions": 100, "max_target_positions": 8} | config
+    _save(folder, transformers.WhisperForConditionalGeneration, transformers.WhisperConfig(**settings))
+    spectra = {"feature_size": settings["num_mel_bins"], "hop_length": 160, "n_fft": 400, "chunk_length": 2}
+    return _write_input(folder, spectra | {"sampling_rate": 16000})
+
+
+def tiny_videomae(folder: Path, **config: Any) -> Path:
+    """A VideoMAE with its decoder, as published; windows of 16 pictures of 32 px."""
+    import transformers
+
+    decoder = {"decoder_hidden_size": 24, "decoder_intermediate_size": 24, "decoder_num_hidden_layers": 1}
+    windows = {"image_size": 32, "patch_size": 16, "num_frames": 16, "use_mean_pooling": False}
+    settings = transformers.VideoMAEConfig(**(_TOWER | windows | decoder | {"decoder_num_attention_heads": 4} | config))
+    _save(folder, transformers.VideoMAEForPreTraining, settings)
+    return _write_input(
+        folder, {"resample": 2, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    )
+
+
+def tiny_vjepa2(folder: Path, **config: Any) -> Path:
+    """A V-JEPA 2 with its predictor, as published; windows of 8 pictures of 32 px."""
+    import transformers
+
+    predictor = {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 2}
+    windows = {"crop_size": 32, "patch_size": 16, "frames_per_clip": 8, "tubelet_size": 2}
+    tower = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    _save(folder, transformers.VJEPA2Model, transformers.VJEPA2Config(**(tower | windows | predictor | config)))
+    return folder
+
+
 TINY_SPEECH: dict[str, Callable[[Path], Path]] = {
     "wav2vec2": tiny_wav2vec2,
     "hubert": tiny_hubert,
@@ -99,6 +135,12 @@ TINY_PICTURES: dict[str, Callable[[Path], Path]] = {
     "siglip": tiny_siglip,
     "dinov2": tiny_dinov2,
 }
+TINY_VIDEOS: dict[str, Callable[[Path], Path]] = {
+    "videomae": tiny_videomae,
+    "vjepa2": tiny_vjepa2,
+}
+TINY_MODELS = TINY_SPEECH | TINY_PICTURES | TINY_VIDEOS | {"whisper": tiny_whisper}
+"""Every family that transformers can load for us."""
 
 
 def _speech(folder: Path, family: str, norm: str, stable: bool, config: dict[str, Any]) -> Path:

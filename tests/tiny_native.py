@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import transformers
-
 from avfeat.encoders.auto_avsr.encoder import AutoAvsrEncoder
 from avfeat.encoders.auto_avsr.published import CARDS as AUTO_AVSR
 from avfeat.encoders.auto_avsr.state import Parts, audio_visual_of, fusion_shapes
@@ -15,7 +13,7 @@ from avfeat.encoders.avhubert.initial import random_tensors as avhubert_tensors
 from avfeat.encoders.avhubert.published import CARDS as AVHUBERT
 from avfeat.encoders.avhubert.published import Architecture
 from avfeat.encoders.avhubert.state import model_of
-from avfeat.encoders.base import Card, Encoder, FeatureName, Output, Request
+from avfeat.encoders.base import Card, Encoder, FeatureName, Output
 from avfeat.encoders.branches import BranchEncoder
 from avfeat.encoders.braven.loading import branch_shapes as braven_shapes
 from avfeat.encoders.braven.loading import network_of as braven_of
@@ -24,13 +22,8 @@ from avfeat.encoders.fsfm import CARDS as FSFM
 from avfeat.encoders.fsfm import Sizes as FsfmSizes
 from avfeat.encoders.fsfm_encoder import DEVIATION, MEAN, FsfmEncoder, Weights
 from avfeat.encoders.fsfm_model import fresh_tensors as fsfm_tensors
-from avfeat.encoders.hf import Source
-from avfeat.encoders.hf_config import Facts
 from avfeat.encoders.official import fresh_tensors
 from avfeat.encoders.readers import Sizes
-from avfeat.encoders.videomae import CARDS as VIDEOMAE
-from avfeat.encoders.videomae import FAMILY, RECORD
-from avfeat.encoders.videomae_encoder import VideoMaeEncoder
 from avfeat.views import View
 
 WIDTH = 32
@@ -98,21 +91,9 @@ def tiny_fsfm(seed: int) -> Encoder:
     return FsfmEncoder(_card(FSFM["fsfm-vit-b16"], 2), wanted, weights, settings)
 
 
-def tiny_videomae(seed: int) -> Encoder:
-    """Whole pictures of 32 pixels."""
-    sizes = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = transformers.VideoMAEConfig(**(dict(RECORD.config) | sizes | {"image_size": 32}))
-    card = _card(VIDEOMAE["videomae-large"], 2, View("frame", 32, "bilinear", "squash"))
-    settings = {"final_norm": "auto", "sampling": "1", "fit": "squash"}
-    facts = Facts(Source("videomae-large", record=RECORD), FAMILY, config, RECORD.input, settings, card)
-    wanted = _wanted("videomae-large-random", "videomae-large-random@1")
-    return VideoMaeEncoder(facts, Request("videomae-large", wanted, seed=seed))
-
-
 TINY_NATIVE: dict[str, Callable[[int], Encoder]] = {
     "auto-avsr": tiny_auto_avsr,
     "avhubert-base": tiny_avhubert,
     "braven-large": tiny_braven,
     "fsfm-vit-b16": tiny_fsfm,
-    "videomae-large": tiny_videomae,
 }

@@ -27,20 +27,26 @@ ENCODERS = {
     "logmel": "avfeat.encoders.logmel",
     "landmarks": "avfeat.encoders.landmarks",
     "xlsr-2b": "avfeat.encoders.hf",
-    "xlsr-300m": "avfeat.encoders.hf",
-    "clip-vit-l14": "avfeat.encoders.hf",
-    "clip-vit-l14-face": "avfeat.encoders.hf",
+    "auto-avsr": "avfeat.encoders.auto_avsr",
+    "braven-large": "avfeat.encoders.braven",
     "avhubert-base": "avfeat.encoders.avhubert",
     "avhubert-base-trimmed": "avfeat.encoders.avhubert",
     "avhubert-large": "avfeat.encoders.avhubert",
     "avhubert-large-trimmed": "avfeat.encoders.avhubert",
     "avhubert-large-iter5": "avfeat.encoders.avhubert",
     "avhubert-large-iter5-trimmed": "avfeat.encoders.avhubert",
-    "auto-avsr": "avfeat.encoders.auto_avsr",
-    "braven-large": "avfeat.encoders.braven",
+    "clip-vit-l14": "avfeat.encoders.hf",
+    "clip-vit-l14-face": "avfeat.encoders.hf",
     "fsfm-vit-b16": "avfeat.encoders.fsfm",
-    "videomae-large": "avfeat.encoders.videomae",
-    "videomae-large-face": "avfeat.encoders.videomae",
+    "videomae-large": "avfeat.encoders.hf",
+    "videomae-large-face": "avfeat.encoders.hf",
+    "xlsr-300m": "avfeat.encoders.hf",
+    "hubert-large": "avfeat.encoders.hf",
+    "wavlm-large": "avfeat.encoders.hf",
+    "whisper-large-v3": "avfeat.encoders.hf",
+    "dinov2-large": "avfeat.encoders.hf",
+    "siglip2-large": "avfeat.encoders.hf",
+    "vjepa2-vitl": "avfeat.encoders.hf",
 }
 
 SEED = 0
@@ -83,6 +89,16 @@ def build_encoder(request: Request) -> Encoder:
     encoder: Encoder = (hf if hf.is_adapted(request.encoder) else _module(request.encoder)).build(request)
     for feature in request.wanted:
         encoder.card.output(feature)
+    if not encoder.card.weights:
+        return encoder  # no network: there is nothing to compute otherwise
+    if request.compile:
+        from avfeat.encoders.computing import compile_blocks
+
+        compile_blocks(encoder, request.device)
+    if request.dtype_compute != "fp32":
+        from avfeat.encoders.computing import HalfEncoder
+
+        encoder = HalfEncoder(encoder, request.device, request.dtype_compute)
     return encoder
 
 

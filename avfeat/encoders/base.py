@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,14 @@ from numpy.typing import NDArray
 from avfeat.errors import ClipError, EncoderError, NoPicturesError, NotFiniteError
 from avfeat.views import View, Views
 
+if TYPE_CHECKING:
+    from torch import nn
+
 Rows = NDArray[np.float32]
 """float32 [steps, width]: an encoder's output for one clip."""
+
+DtypeCompute = Literal["fp32", "bf16", "fp16"]
+"""What a network computes in: float32, bfloat16 or float16."""
 
 RANDOM = "-random"
 """Ends the encoder part of a feature's name when its weights are seeded random numbers."""
@@ -128,6 +134,8 @@ class Request:
     seed: seeded random weights instead of trained ones.
     device: a torch device, ``cpu`` or ``cuda:0``.
     settings: the encoder's own named choices, e.g. ``{"final_norm": "auto"}``.
+    dtype_compute: the type that its network computes in; what it reads and its rows are float32 all the same.
+    compile: whether the network's blocks are compiled first.
     """
 
     encoder: str
@@ -136,6 +144,8 @@ class Request:
     seed: int | None = None
     device: str = "cpu"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    dtype_compute: DtypeCompute = "fp32"
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,6 +195,17 @@ class Encoder(ABC):
         """All views that the wanted features need."""
         return frozenset(view for name in self.wanted for view in self.card.output(name).reads)
 
+    def together(self, encodings: Sequence[Encoding]) -> None:  # noqa: B027, to do nothing is a fair choice
+        """Do at once what is left of several clips, all of whose blocks were taken; ``finish`` then only gives it.
+
+        Short clips one by one leave most of a GPU idle. A row is the same as alone, but for rounding. An encoder may
+        leave this out: each clip is then encoded in ``finish``.
+        """
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """The network's blocks, which ``--compile`` compiles; none where there is nothing to compile."""
+        return ()
+
 
 class ClipEncoder(Encoder):
     """An encoder that needs the whole clip at once, as networks with attention over time do."""
@@ -199,55 +220,99 @@ class ClipEncoder(Encoder):
 
     def begin(self) -> Encoding:
         """Start a new clip."""
-        return _WholeClip(self)
+        return WholeClip(self)
 
 
 class FrameEncoder(Encoder):
-    """An encoder whose rows depend on one picture each, so that a clip of any length needs the memory of one block."""
+    """An encoder whose rows depend on one picture each, so that a clip of any length needs the memory of one batch."""
 
     view: View
+    batch_pictures: int = 32
+    """How many pictures go through the network at a time; on a CPU more gain nothing."""
 
     @abstractmethod
     def encode_pictures(self, pictures: NDArray[np.uint8], wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
-        """Return one row for each picture of ``pictures``, uint8 [n, size, size, 3]."""
+        """Return one row for each picture of uint8 [n, size, size, 3], ``batch_pictures`` at most."""
 
     def begin(self) -> Encoding:
         """Start a new clip."""
         return _FrameByFrame(self)
 
+    def together(self, encodings: Sequence[Encoding]) -> None:
+        """Encode the pictures that are left of several clips in full batches: pictures do not see each other."""
+        clips = [each for each in encodings if isinstance(each, _FrameByFrame) and each.left]
+        if len(clips) < 2:
+            return
+        pictures = np.concatenate([block for each in clips for block in each.left])
+        batches = [
+            self.encode_pictures(pictures[start : start + self.batch_pictures], self.wanted)
+            for start in range(0, len(pictures), self.batch_pictures)
+        ]
+        rows = {name: np.concatenate([batch[name] for batch in batches]) for name in self.wanted}
+        start = 0
+        for each in clips:
+            stop = start + sum(map(len, each.left))
+            each.add({name: rows[name][start:stop] for name in self.wanted})
+            each.left, start = [], stop
 
-class _WholeClip(Encoding):
+
+class WholeClip(Encoding):
+    """Keeps a clip's blocks until all are there; ``ready`` are its rows where they were made with other clips'."""
+
     def __init__(self, encoder: ClipEncoder):
         self._encoder = encoder
         self._blocks: list[Views] = []
         self._reads = encoder.reads()
+        self.ready: Mapping[FeatureName, Result] | None = None
 
     def take(self, views: Views) -> None:
+        """Take the next block."""
         self._blocks.append(views)
 
-    def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Result]:
+    def views(self) -> Views:
+        """Return the clip as one block."""
         last = self._blocks[-1]
         pictures = {
             view: np.concatenate(parts)
             for view in self._reads
             if (parts := [block.pictures[view] for block in self._blocks if view in block.pictures])
         }
-        whole = Views(0, pictures, last.sound, last.track, last.failures)
-        return self._encoder.encode(whole, wanted)
+        return Views(0, pictures, last.sound, last.track, last.failures)
+
+    def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Result]:
+        """Return the rows of the whole clip."""
+        if self.ready is not None:
+            return {name: self.ready[name] for name in wanted}
+        return self._encoder.encode(self.views(), wanted)
 
 
 class _FrameByFrame(Encoding):
     def __init__(self, encoder: FrameEncoder):
         self._encoder = encoder
         self._rows: dict[FeatureName, list[Rows]] = {name: [] for name in encoder.wanted}
+        self.left: list[NDArray[np.uint8]] = []
 
     def take(self, views: Views) -> None:
         pictures = views.pictures.get(self._encoder.view)
-        if pictures is not None and len(pictures):
-            for name, rows in self._encoder.encode_pictures(pictures, self._encoder.wanted).items():
-                self._rows[name].append(rows)
+        if pictures is None:
+            return
+        batch = self._encoder.batch_pictures
+        for start in range(0, len(pictures), batch):
+            self.left.append(pictures[start : start + batch])
+            if sum(map(len, self.left)) >= batch:
+                full = np.concatenate(self.left)
+                self.add(self._encoder.encode_pictures(full[:batch], self._encoder.wanted))
+                self.left = [full[batch:]] if len(full) > batch else []
+
+    def add(self, rows: Mapping[FeatureName, Rows]) -> None:
+        """Keep the rows of the clip's next pictures."""
+        for name, each in rows.items():
+            self._rows[name].append(each)
 
     def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Rows | ClipError]:
+        if self.left:
+            self.add(self._encoder.encode_pictures(np.concatenate(self.left), self._encoder.wanted))
+            self.left = []
         if not all(self._rows[name] for name in wanted):
             raise NoPicturesError(f"{self._encoder.card.name} was given no picture of this clip.")
         return {name: np.concatenate(self._rows[name]) for name in wanted}

@@ -54,6 +54,12 @@ class BranchEncoder(Encoder):
         """Start a new clip."""
         return _BranchEncoding(self)
 
+    def blocks(self) -> Sequence[nn.Module]:
+        """The blocks of all branches, each once."""
+        modules = [module for network in self.networks.values() for module in network.modules()]
+        found = [block for module in modules if isinstance(module, Branch) for block in module.encoders]
+        return list(dict.fromkeys(found))
+
     def seeing(self) -> list[LipResNet]:
         """Return the front-ends that read the mouth, each once."""
         branches = [branch for network in self.networks.values() for branch in network.modules()]
@@ -80,7 +86,7 @@ class BranchEncoder(Encoder):
         else:
             vectors = self.seen(branch, seen)
         found = branch.transform(vectors, {name.layer for name in names})
-        return {name: found[name.layer][0].cpu().numpy() for name in names}
+        return {name: found[name.layer][0].float().cpu().numpy() for name in names}
 
     def heard(self, branch: Branch, sound: Sound) -> Tensor:
         """Return the front-end's vectors [1, T, width] of sound [samples], T = samples // 640.

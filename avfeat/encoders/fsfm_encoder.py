@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avfeat.checkpoints import open_checkpoint
@@ -40,9 +40,6 @@ _FINE_TUNED = ("fc_norm.", "head.")
 MEAN = (0.5482207536697388, 0.42340534925460815, 0.3654651641845703)
 DEVIATION = (0.2789176106452942, 0.2438540756702423, 0.23493893444538116)
 """Of VGGFace2's red, green and blue between 0 and 1, for a checkpoint that has no statistics beside it."""
-
-_BATCH = 32
-"""Pictures that go through the network at a time; on a CPU more gain nothing."""
 
 
 @dataclass(frozen=True)
@@ -165,10 +162,16 @@ class FsfmEncoder(PatchEncoder):
             "versions": {"torch": torch.__version__.split("+")[0]} | view_versions(),
         }
 
+    @torch.inference_mode()
     def encode_pictures(self, pictures: NDArray[np.uint8], wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
         """Return float32 [n, width] for uint8 RGB [n, size, size, 3]."""
-        batches = [self._batch(pictures[start : start + _BATCH], wanted) for start in range(0, len(pictures), _BATCH)]
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in wanted}
+        last = self._network.sizes.layers
+        tokens = self._network(self.values(pictures), {name.layer or last for name in wanted})
+        return {name: self._vector(tokens[name.layer or last], name.layer).float().cpu().numpy() for name in wanted}
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """The blocks of the transformer."""
+        return list(self._network.blocks)
 
     def values(self, pictures: NDArray[np.uint8]) -> Tensor:
         """Return the middle of the pictures as the network reads it, float32 [n, 3, 224, 224]."""
@@ -200,12 +203,6 @@ class FsfmEncoder(PatchEncoder):
         """Return left, top, right and bottom of the grid of patches, in pixels of the view."""
         end = self.view.size_px - self._margin
         return self._margin, self._margin, end, end
-
-    @torch.inference_mode()
-    def _batch(self, pictures: NDArray[np.uint8], wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
-        last = self._network.sizes.layers
-        tokens = self._network(self.values(pictures), {name.layer or last for name in wanted})
-        return {name: self._vector(tokens[name.layer or last], name.layer).cpu().numpy() for name in wanted}
 
     def _vector(self, tokens: Tensor, layer: int | None) -> Tensor:
         """Return one vector for each picture from the raw tokens [n, 197, width] of a block."""

@@ -1,8 +1,8 @@
-"""Any wav2vec2, HuBERT or WavLM, any CLIP, DINOv2 or SigLIP picture tower, through transformers.
+"""Encoders through transformers: every architecture of ``hf_records.FAMILIES``, by name or as ``hf:OWNER/NAME``.
 
-Sound networks give 25 rows a second, each two neighbouring 20 ms steps of the network; picture networks give one row
-for each frame. A layer ``@k`` is the raw output of block k; without one a feature is what the network itself calls its
-result. Records here are plain data: transformers and torch are loaded when an encoder is built.
+Sound networks give 25 rows a second, each two neighbouring 20 ms steps of the network; picture and video networks give
+one row for each frame. A layer ``@k`` is the raw output of block k; without one a feature is what the network itself
+calls its result. Records here are plain data: transformers and torch are loaded when an encoder is built.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from avfeat.encoders.base import RANDOM, Card, Encoder, FeatureName, Output, Request, WeightFile
-from avfeat.encoders.hf_records import FAMILIES, NAMED, Family, Record
+from avfeat.encoders.hf_records import FAMILIES, NAMED, Family, Kind, Record
 from avfeat.encoders.settings import Setting
 from avfeat.errors import EncoderError
 from avfeat.timeline import RATE_HZ, SOUND_RATE_HZ
@@ -25,6 +25,17 @@ PREFIX = "hf:"
 
 HOP, WINDOW = 320, 400
 """Samples between two steps of a sound network, and samples that one step sees through the convolutions."""
+
+RESAMPLE: Mapping[int, Literal["bicubic", "bilinear"]] = {2: "bilinear", 3: "bicubic"}
+"""Filters that pictures can be resampled with, by the number that checkpoints give."""
+
+# The middle of the first row: of two windows of samples, of two spectra centred on samples 0 and 320, of a frame.
+_FIRST_SECONDS: Mapping[Kind, float] = {
+    "speech": (HOP + WINDOW) / 2 / SOUND_RATE_HZ,
+    "mel": HOP / 2 / SOUND_RATE_HZ,
+    "picture": 1 / RATE_HZ / 2,
+    "video": 1 / RATE_HZ / 2,
+}
 
 _NAME = re.compile(r"hf:(?P<place>.+?)(?::(?P<view>frame|face))?(?:@(?P<layer>\d+))?")
 
@@ -101,55 +112,47 @@ def source_of(encoder: str, weights: Path | None = None) -> Source:
     return Source(name, repository=place, view=view)
 
 
-def sound_card(name: str, config: Mapping[str, Any], **facts: Any) -> Card:
-    """Return the card of a sound network; ``config`` says ``hidden_size`` and ``num_hidden_layers``."""
+def card(name: str, kind: Kind, config: Mapping[str, Any], view: View, **facts: Any) -> Card:
+    """Return the card of a network of this kind; ``config`` says ``hidden_size`` and ``num_hidden_layers``."""
+    joined = 2 if kind in ("speech", "mel") else 1
     return Card(
         name=name,
-        outputs={"": Output((SOUND,), 2 * config["hidden_size"])},
+        outputs={"": Output((view,), joined * config["hidden_size"])},
         rate_hz=RATE_HZ,
-        first_seconds=(HOP + WINDOW) / 2 / SOUND_RATE_HZ,
+        first_seconds=_FIRST_SECONDS[kind],
         layers=config["num_hidden_layers"],
         **facts,
     )
 
 
-def picture_card(name: str, config: Mapping[str, Any], view: View, **facts: Any) -> Card:
-    """Return the card of a picture network; ``config`` says ``hidden_size`` and ``num_hidden_layers``."""
-    return Card(
-        name=name,
-        outputs={"": Output((view,), config["hidden_size"])},
-        rate_hz=RATE_HZ,
-        first_seconds=1 / RATE_HZ / 2,
-        layers=config["num_hidden_layers"],
-        **facts,
-    )
-
-
-def picture_view(kind: str, size_px: int, resample: Literal["bicubic", "bilinear"], fit: Any) -> View:
-    """Return the view that a picture network reads; ``fit`` is how a whole picture becomes a square."""
+def view_of(family: Family, kind: str, size_px: int, resample: Literal["bicubic", "bilinear"], fit: Any) -> View:
+    """Return the view that a network reads; ``kind`` is empty for sound, ``fit`` how a picture becomes a square."""
+    if family.hears:
+        return SOUND
     if kind == "face":
-        return View("face", size_px, resample)
+        # A window needs one square for all its pictures: what moves should be the face, not the crop.
+        return View("face", size_px, resample, recipe="still" if family.kind == "video" else "")
     return View("frame", size_px, resample, fit)
 
 
 def named_card(name: str, record: Record) -> Card:
     """Return the card of a named checkpoint, from its record alone."""
-    facts: dict[str, Any] = {
-        "summary": record.summary,
-        "licence": record.licence,
-        "source": record.address,
-        "citation": record.citation,
-        "weights": (WeightFile(record.file, f"{record.address}/resolve/main/{record.file}"),),
-        "self_supervised": True,
-        "gflop_per_second": record.gflop_per_second,
-    }
-    if not record.view:
-        return sound_card(name, record.config, **facts)
-    view = picture_view(record.view, record.input["size"], "bicubic", "squash")
-    return picture_card(name, record.config, view, **facts)
+    family, want = FAMILIES[record.family], record.input
+    view = view_of(family, record.view, want.get("size", 0), RESAMPLE[want.get("resample", 3)], FIT.default)
+    return card(
+        name,
+        family.kind,
+        record.config,
+        view,
+        summary=record.summary,
+        licence=record.licence,
+        source=record.address,
+        citation=record.citation,
+        weights=(WeightFile(record.file, f"{record.address}/resolve/main/{record.file}"),),
+        self_supervised=family.self_supervised,
+        gflop_per_second=record.gflop_per_second,
+    )
 
-
-CARDS = {name: named_card(name, record) for name, record in NAMED.items()}
 
 FINAL_NORM = Setting(
     "auto", ("auto", "on", "off"), "the network's last norm: auto = on the last layer only, on = all, off = none"
@@ -157,15 +160,25 @@ FINAL_NORM = Setting(
 FIT = Setting(
     "squash", ("squash", "centre", "letterbox"), "how the whole picture becomes a square: squash, centre or letterbox"
 )
+SAMPLING = Setting(
+    "1", ("1", "4"), "a window's pictures: 1, neighbours; 4, every fourth, for four times the span in as many windows"
+)
 
 
 def settings_of(family: Family, view: str) -> dict[str, Setting]:
     """Return the settings that an encoder of this family offers."""
-    if family.kind == "sound":
-        limit = Setting(family.limit_seconds, (), "seconds; longer sound is a failed clip, for want of memory")
-        return {"final_norm": FINAL_NORM, "limit_seconds": limit}
-    return {"final_norm": FINAL_NORM} if view == "face" else {"final_norm": FINAL_NORM, "fit": FIT}
+    offered = {"final_norm": FINAL_NORM}
+    if family.kind == "speech":
+        meaning = "seconds; longer sound is a failed clip, for want of memory"
+        offered["limit_seconds"] = Setting(family.limit_seconds, (), meaning)
+    if family.kind == "video":
+        offered["sampling"] = SAMPLING
+    if not family.hears and view != "face":
+        offered["fit"] = FIT
+    return offered
 
+
+CARDS = {name: named_card(name, record) for name, record in NAMED.items()}
 
 SETTINGS = {name: settings_of(FAMILIES[record.family], record.view) for name, record in NAMED.items()}
 
@@ -208,10 +221,18 @@ def build(request: Request) -> Encoder:
 
     source = source_of(request.encoder, request.weights)
     facts = inspect(source, request.settings)
-    if facts.family.kind == "sound":
+    if facts.family.kind == "speech":
         from avfeat.encoders.hf_speech import SpeechEncoder
 
         return SpeechEncoder(facts, request)
+    if facts.family.kind == "mel":
+        from avfeat.encoders.hf_whisper import WhisperEncoder
+
+        return WhisperEncoder(facts, request)
+    if facts.family.kind == "video":
+        from avfeat.encoders.hf_video import WindowEncoder
+
+        return WindowEncoder(facts, request)
     from avfeat.encoders.hf_vision import PictureEncoder
 
     return PictureEncoder(facts, request)

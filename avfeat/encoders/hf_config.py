@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from avfeat.encoders import hf
 from avfeat.encoders.base import Card, Output, WeightFile
 from avfeat.encoders.hf_files import CONFIG, INPUT, Checkpoint, find_folder
-from avfeat.encoders.hf_records import FAMILIES, Family, Record
+from avfeat.encoders.hf_records import FAMILIES, Family, Kind, Record
 from avfeat.encoders.settings import chosen
 from avfeat.errors import EncoderError, SetupError, WeightsError
 from avfeat.timeline import SOUND_RATE_HZ
 
 OLDEST = (5, 18)
 """Older versions of transformers drop tensors of some published files, or return other layers under the same name."""
-
-_RESAMPLE: dict[int, Literal["bicubic", "bilinear"]] = {2: "bilinear", 3: "bicubic"}
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,7 @@ def inspect(source: hf.Source, settings: Mapping[str, Any] | None = None) -> Fac
             _check_record(source, source.record, family, config, given)
     view = _view_kind(source, family)
     own = chosen(source.name, settings or {}, hf.settings_of(family, view))
-    reader = _sound_input if family.kind == "sound" else _picture_input
-    want = reader(source, family, config, given)
+    want = _READERS[family.kind](source, family, config, given)
     return Facts(source, family, config, want, own, _card(source, family, config, want, view, own))
 
 
@@ -98,9 +95,9 @@ def _family(source: hf.Source, checkpoint: Checkpoint) -> Family:
 
 
 def _view_kind(source: hf.Source, family: Family) -> str:
-    if family.kind == "sound" and source.view:
+    if family.hears and source.view:
         raise EncoderError(f"{source.place} reads sound: leave out :{source.view}.")
-    return "" if family.kind == "sound" else source.view or "frame"
+    return "" if family.hears else source.view or "frame"
 
 
 def _given_input(source: hf.Source, family: Family, checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -126,8 +123,8 @@ def _check_record(source: hf.Source, record: Record, family: Family, config: Any
         for name, value in record.config.items()
         if getattr(config, name, None) != value
     }
-    reader = _sound_input if family.kind == "sound" else _picture_input
     if not differ:
+        reader = _READERS[family.kind]
         want, usual = (reader(source, family, config, values) for values in (given, record.input))
         differ |= {name: (want[name], usual[name]) for name in usual if want[name] != usual[name]}
     if differ:
@@ -135,7 +132,7 @@ def _check_record(source: hf.Source, record: Record, family: Family, config: Any
         raise WeightsError(f"{source.place} is not {source.name}: it has {sentences}; name it hf:{source.place}.")
 
 
-def _sound_input(source: hf.Source, family: Family, config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def _speech_input(source: hf.Source, family: Family, config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a sound network wants, after making sure that it makes 50 steps of 400 samples a second."""
     hop = window = 1
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
@@ -154,14 +151,27 @@ def _sound_input(source: hf.Source, family: Family, config: Any, given: Mapping[
     return {"do_normalize": bool(given["do_normalize"])}
 
 
+def _mel_input(source: hf.Source, family: Family, config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a network for mel spectra wants, after making sure that it is prepared as Whisper's are."""
+    usual = {"sampling_rate": SOUND_RATE_HZ, "hop_length": hf.HOP // 2, "n_fft": hf.WINDOW, "dither": 0.0}
+    usual |= {"do_normalize": False, "feature_size": config.num_mel_bins}
+    usual |= {"chunk_length": config.max_source_positions * hf.HOP // SOUND_RATE_HZ}
+    differ = [
+        f"{name} {given[name]} instead of {right}" for name, right in usual.items() if given.get(name, right) != right
+    ]
+    if differ or config.max_source_positions * hf.HOP % SOUND_RATE_HZ:
+        raise EncoderError(f"{source.place} wants spectra that are not Whisper's: {', '.join(differ) or 'windows'}.")
+    return {"do_normalize": False, "mel_bands": config.num_mel_bins, "window_seconds": usual["chunk_length"]}
+
+
 def _picture_input(source: hf.Source, family: Family, config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a picture network wants: size, resampling and normalisation."""
     usual = cast(Mapping[str, Any], family.input)
-    size = config.image_size if family.fixed_size else _side(given, usual["size"])
+    size = getattr(config, family.size) if family.size else _side(given, usual["size"])
     if not isinstance(size, int) or size % config.patch_size:
         raise EncoderError(f"{source.place} wants pictures of {size} px, no multiple of its {config.patch_size} px.")
     resample = given.get("resample", usual["resample"])
-    if resample not in _RESAMPLE:
+    if resample not in hf.RESAMPLE:
         raise EncoderError(f"{source.place} wants pictures resampled by filter {resample!r}; 2 and 3 can be had.")
     if abs(given.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-9:
         raise EncoderError(f"{source.place} wants pixels times {given['rescale_factor']}; only 1/255 can be had.")
@@ -171,6 +181,25 @@ def _picture_input(source: hf.Source, family: Family, config: Any, given: Mappin
     else:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return {"size": size, "resample": resample, "image_mean": mean, "image_std": std}
+
+
+def _video_input(source: hf.Source, family: Family, config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a video network wants of each picture, after making sure that it has a last norm of its own."""
+    if getattr(config, "use_mean_pooling", False):
+        raise EncoderError(
+            f"{source.place} has use_mean_pooling: it is fine-tuned with labels, and what it gives is not normed; take "
+            "the self-supervised checkpoint."
+        )
+    return _picture_input(source, family, config, given)
+
+
+_READERS: Mapping[Kind, Callable[[hf.Source, Family, Any, Mapping[str, Any]], dict[str, Any]]] = {
+    "speech": _speech_input,
+    "mel": _mel_input,
+    "picture": _picture_input,
+    "video": _video_input,
+}
+"""For each kind of network what it wants of its input, from what its checkpoint says."""
 
 
 def _side(given: Mapping[str, Any], usual: int) -> Any:
@@ -190,11 +219,14 @@ def _card(
         "licence": "unknown: see where the checkpoint comes from",
         "source": source.folder.name if source.folder else f"https://huggingface.co/{source.repository}",
         "weights": (WeightFile("model.safetensors", ""),),
+        "self_supervised": family.self_supervised,
     }
-    sizes = {"hidden_size": config.hidden_size, "num_hidden_layers": config.num_hidden_layers}
-    if family.kind == "sound":
-        return hf.CARDS[source.name] if source.record else hf.sound_card(source.name, sizes, **facts)
-    view = hf.picture_view(kind, want["size"], _RESAMPLE[want["resample"]], settings.get("fit", "squash"))
+    if source.record and family.hears:
+        return hf.CARDS[source.name]
+    view = hf.view_of(
+        family, kind, want.get("size", 0), hf.RESAMPLE[want.get("resample", 3)], settings.get("fit", hf.FIT.default)
+    )
     if source.record:
         return replace(hf.CARDS[source.name], outputs={"": Output((view,), config.hidden_size)})
-    return hf.picture_card(source.name, sizes, view, **facts)
+    sizes = {"hidden_size": config.hidden_size, "num_hidden_layers": config.num_hidden_layers}
+    return hf.card(source.name, family.kind, sizes, view, **facts)

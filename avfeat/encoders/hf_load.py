@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
+from avfeat.device import prepare_device
 from avfeat.encoders.hf_config import Facts
 from avfeat.encoders.hf_files import CONFIG, INPUT, Checkpoint, find_folder
 from avfeat.errors import WeightsError
@@ -22,8 +23,42 @@ from avfeat.errors import WeightsError
 _NAMED_KEYS = 5
 
 
-def load_network(facts: Facts, blocks: int, seed: int | None, device: str) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the network with its first ``blocks`` blocks, in float32 and eval mode on ``device``, and its provenance.
+@dataclass(frozen=True)
+class Network:
+    """A network ready to run: ``module`` runs, ``layers`` are its blocks as far as needed, ``norm`` its last norm."""
+
+    module: nn.Module
+    layers: Sequence[nn.Module]
+    norm: nn.Module
+    provenance: Mapping[str, Any]
+
+    def run(
+        self,
+        blocks: Collection[int],
+        *inputs: Tensor,
+        keep: Callable[[Tensor], Tensor] = lambda tokens: tokens,
+        **more: Any,
+    ) -> tuple[Any, dict[int, Tensor]]:
+        """Return what the network gives, and for each of ``blocks``, counted from 1, ``keep`` of its raw output."""
+        kept: dict[int, Tensor] = {}
+
+        def taking(block: int) -> Any:
+            def hook(module: nn.Module, given: Any, output: Any) -> None:
+                kept[block] = keep(output[0] if isinstance(output, tuple) else output)
+
+            return hook
+
+        handles = [self.layers[block - 1].register_forward_hook(taking(block)) for block in blocks]
+        try:
+            result = self.module(*inputs, **more)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return result, kept
+
+
+def load_network(facts: Facts, blocks: int, seed: int | None, device: str) -> Network:
+    """Return the network with its first ``blocks`` blocks, in float32 and eval mode on ``device``.
 
     Args:
         facts: what ``hf_config.inspect`` found.
@@ -36,7 +71,7 @@ def load_network(facts: Facts, blocks: int, seed: int | None, device: str) -> tu
         WeightsError: a tensor that the network needs is missing or has another shape, the files hold one that nobody
             knows, or cannot be read.
     """
-    _prepare(device)
+    prepare_device(device)
     network_class = getattr(transformers, facts.family.model)
     network: nn.Module
     if seed is None:
@@ -46,16 +81,18 @@ def load_network(facts: Facts, blocks: int, seed: int | None, device: str) -> tu
         hashes = checkpoint.hashes([*files, *checkpoint.weight_files()], facts.source.repository)
         weights: dict[str, Any] = {"weights": hashes, "revision": checkpoint.revision}
     else:
-        network = _drawn(network_class, facts.config, seed)
+        network = _drawn(network_class, _built(facts), seed)
         weights = {"weights": "random", "seed": seed, "config": facts.config.to_diff_dict()}
-    layers = module_ending(network, facts.family.blocks)
+    layers = _module_ending(network, facts.family.blocks)
     assert isinstance(layers, nn.ModuleList)
     del layers[blocks:]
-    network.eval().requires_grad_(False).to(device)
-    return network, weights | _provenance(facts, network)
+    norm = _module_ending(network, facts.family.norm)
+    module = network.get_submodule(facts.family.part)
+    module.eval().requires_grad_(False).to(device)
+    return Network(module, list(layers), norm, weights | _provenance(facts, network))
 
 
-def module_ending(network: nn.Module, end: str) -> nn.Module:
+def _module_ending(network: nn.Module, end: str) -> nn.Module:
     """Return the first module whose name ends in ``end``; versions of transformers nest them differently."""
     for name, module in network.named_modules():
         if name == end or name.endswith(f".{end}"):
@@ -64,30 +101,24 @@ def module_ending(network: nn.Module, end: str) -> nn.Module:
     raise WeightsError(f"{type(network).__name__} of transformers {transformers.__version__} has no part {end}.")
 
 
-def _prepare(device: str) -> None:
-    if device == "cpu":
-        # More threads than the CPUs that we may use fight each other.
-        torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
-    else:
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-
-
 def _drawn(network_class: Any, config: Any, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network: nn.Module = network_class(_copied(config))
+        network: nn.Module = network_class(config)
     return network
 
 
-def _copied(config: Any) -> Any:
-    """Return a configuration that a network may change without changing ``config``."""
-    return type(config).from_dict(config.to_dict())
+def _built(facts: Facts) -> Any:
+    """Return a configuration that a network may change, without what does not run."""
+    config = type(facts.config).from_dict(facts.config.to_dict())
+    for name, value in facts.family.unbuilt.items():
+        setattr(config, name, value)
+    return config
 
 
 def _read(network_class: Any, facts: Facts, checkpoint: Checkpoint, blocks: int) -> nn.Module:
     files = checkpoint.weight_files()
-    config = _copied(facts.config)
+    config = _built(facts)
     config.num_hidden_layers = blocks
     try:
         with _quiet():

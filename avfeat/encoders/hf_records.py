@@ -6,7 +6,7 @@ Plain data; nothing here imports transformers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from avfeat.timeline import SOUND_RATE_HZ
@@ -16,6 +16,10 @@ _CLIP = {
     "image_mean": (0.48145466, 0.4578275, 0.40821073),
     "image_std": (0.26862954, 0.26130258, 0.27577711),
 }
+_HALF = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
+
+Kind = Literal["speech", "mel", "picture", "video"]
+"""Which of our files runs a network: ``hf_speech``, ``hf_whisper``, ``hf_vision``, ``hf_video``."""
 
 
 @dataclass(frozen=True)
@@ -24,23 +28,36 @@ class Family:
 
     model, config: its classes; ``config`` is the picture tower's own where the checkpoint holds more.
     blocks, norm: ends of the names of its list of blocks and of its last norm.
+    part: the part that runs, where the class holds more.
+    unbuilt: settings under which what does not run is left out.
     surplus: what a checkpoint may hold beyond the encoder, as a pattern that whole keys must match.
-    fixed_size: whether it takes pictures of ``config.image_size`` only.
+    size: the setting that says how large pictures must be; empty: it takes other sizes too.
+    frames: the setting that says how many pictures make a window.
     class_token: whether the first token stands for the picture; else the mean of all does in inner layers.
     input: how it wants its input unless the checkpoint says otherwise; None: the checkpoint must say.
     limit_seconds: longest sound that is encoded in one piece.
+    self_supervised: whether such networks are trained without labels or transcripts.
     """
 
-    kind: Literal["sound", "picture"]
+    kind: Kind
     model: str
     config: str
     blocks: str = "encoder.layers"
     norm: str = "encoder.layer_norm"
+    part: str = ""
+    unbuilt: Mapping[str, int] = field(default_factory=dict)
     surplus: str = ""
-    fixed_size: bool = True
+    size: str = "image_size"
+    frames: str = ""
     class_token: bool = True
     input: Mapping[str, Any] | None = None
     limit_seconds: float = 300.0
+    self_supervised: bool = True
+
+    @property
+    def hears(self) -> bool:
+        """Whether it reads sound."""
+        return self.kind in ("speech", "mel")
 
 
 _SPEECH_SURPLUS = (
@@ -63,7 +80,7 @@ _SIGLIP_FAMILY = Family(
     norm="post_layernorm",
     surplus=_TEXT_SURPLUS + r"|classifier\..+",
     class_token=False,
-    input={"size": 224, "resample": 3, "image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)},
+    input={"size": 224, "resample": 3} | _HALF,
 )
 _DINOV2_FAMILY = Family(
     "picture",
@@ -72,15 +89,15 @@ _DINOV2_FAMILY = Family(
     blocks="encoder.layer",
     norm="layernorm",
     surplus=r"classifier\..+",
-    fixed_size=False,
+    size="",
     input={"size": 224, "resample": 3} | _IMAGENET,
 )
 
 FAMILIES = {
-    "wav2vec2": Family("sound", "Wav2Vec2Model", "Wav2Vec2Config", surplus=_SPEECH_SURPLUS),
-    "hubert": Family("sound", "HubertModel", "HubertConfig", surplus=_SPEECH_SURPLUS),
+    "wav2vec2": Family("speech", "Wav2Vec2Model", "Wav2Vec2Config", surplus=_SPEECH_SURPLUS),
+    "hubert": Family("speech", "HubertModel", "HubertConfig", surplus=_SPEECH_SURPLUS),
     # WavLM's attention keeps a steps x steps table for each head, several times over: 60 s need 0.13 GB a head.
-    "wavlm": Family("sound", "WavLMModel", "WavLMConfig", surplus=_SPEECH_SURPLUS, limit_seconds=60.0),
+    "wavlm": Family("speech", "WavLMModel", "WavLMConfig", surplus=_SPEECH_SURPLUS, limit_seconds=60.0),
     "clip": _CLIP_FAMILY,
     "clip_vision_model": _CLIP_FAMILY,
     "siglip": _SIGLIP_FAMILY,
@@ -88,6 +105,39 @@ FAMILIES = {
     "dinov2": _DINOV2_FAMILY,
     "dinov2_with_registers": replace(
         _DINOV2_FAMILY, model="Dinov2WithRegistersModel", config="Dinov2WithRegistersConfig"
+    ),
+    "whisper": Family(
+        "mel",
+        "WhisperModel",
+        "WhisperConfig",
+        part="encoder",
+        unbuilt={"decoder_layers": 0},
+        surplus=r"(model\.)?decoder\.layers\..+|proj_out\.weight",
+        input={"do_normalize": False},
+        self_supervised=False,
+    ),
+    "videomae": Family(
+        "video",
+        "VideoMAEModel",
+        "VideoMAEConfig",
+        blocks="encoder.layer",
+        norm="layernorm",
+        surplus=r"decoder\..+|encoder_to_decoder\.weight|mask_token",
+        frames="num_frames",
+        input={"resample": 2} | _IMAGENET,
+    ),
+    "vjepa2": Family(
+        "video",
+        "VJEPA2Model",
+        "VJEPA2Config",
+        blocks="encoder.layer",
+        norm="encoder.layernorm",
+        part="encoder",
+        unbuilt={"pred_num_hidden_layers": 0},
+        surplus=r"(vjepa2\.)?predictor\.layer\..+|(pooler|classifier)\..+",
+        size="crop_size",
+        frames="frames_per_clip",
+        input={"resample": 2} | _IMAGENET,
     ),
 }
 """``model_type`` of a checkpoint's config.json to what is known of it."""
@@ -108,8 +158,7 @@ class Record:
     summary: str
     licence: str
     citation: str
-    file: str
-    size_bytes: int = 0
+    file: str = "model.safetensors"
     view: Literal["", "frame", "face"] = ""
     gflop_per_second: float | None = None
 
@@ -119,38 +168,40 @@ class Record:
         return f"https://huggingface.co/{self.repository}"
 
 
-def _xls_r(size: str, summary: str, gflop_per_second: float, **config: int) -> Record:
-    shared = {
-        "feat_extract_norm": "layer",
-        "do_stable_layer_norm": True,
-        "conv_bias": True,
-        "num_attention_heads": 16,
-        "num_conv_pos_embeddings": 128,
-        "num_conv_pos_embedding_groups": 16,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-5,
-    }
-    return Record(
-        family="wav2vec2",
-        repository=f"facebook/wav2vec2-xls-r-{size}",
-        config=shared | config,
-        input={"do_normalize": True, "sampling_rate": SOUND_RATE_HZ},
-        summary=summary,
-        licence="Apache-2.0",
-        citation="Babu et al., XLS-R: Self-supervised Cross-lingual Speech Representation Learning at Scale, 2021",
-        file="pytorch_model.bin",
-        gflop_per_second=gflop_per_second,
-    )
+_SPEECH_LARGE = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+    "num_conv_pos_embeddings": 128,
+    "num_conv_pos_embedding_groups": 16,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,
+}
+_VIT_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+_SPEECH_INPUT = {"do_normalize": True, "sampling_rate": SOUND_RATE_HZ}
 
+_XLS_R = Record(
+    family="wav2vec2",
+    repository="facebook/wav2vec2-xls-r-300m",
+    config=_SPEECH_LARGE,
+    input=_SPEECH_INPUT,
+    summary="wav2vec 2.0 XLS-R 300M, two 20 ms steps joined",
+    licence="Apache-2.0",
+    citation="Babu et al., XLS-R: Self-supervised Cross-lingual Speech Representation Learning at Scale, 2021",
+    file="pytorch_model.bin",
+    gflop_per_second=38.0,
+)
 
 _CLIP_VIT_L14 = Record(
     family="clip_vision_model",
     repository="openai/clip-vit-large-patch14",
-    config={
-        "hidden_size": 1024,
+    config=_VIT_LARGE
+    | {
         "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
         "image_size": 224,
         "patch_size": 14,
         "hidden_act": "quick_gelu",
@@ -160,19 +211,84 @@ _CLIP_VIT_L14 = Record(
     summary="CLIP ViT-L/14 on the whole picture, squashed to a square: the normed class token of the last block",
     licence="MIT",
     citation="Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021",
-    file="model.safetensors",
     view="frame",
     gflop_per_second=4050.0,
 )
 
-NAMED = {
-    "xlsr-2b": _xls_r(
-        "2b", "wav2vec 2.0 XLS-R 2B, two 20 ms steps joined", 229.0,
-        hidden_size=1920, intermediate_size=7680, num_hidden_layers=48,
+_VIDEOMAE_LARGE = Record(
+    family="videomae",
+    repository="MCG-NJU/videomae-large",
+    config=_VIT_LARGE
+    | {
+        "intermediate_size": 4096,
+        "image_size": 224,
+        "patch_size": 16,
+        "num_frames": 16,
+        "tubelet_size": 2,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "qv_bias": True,
+        "use_mean_pooling": False,
+    },
+    input={"size": 224, "resample": 2} | _IMAGENET,
+    summary=(
+        "VideoMAE-large, self-supervised on Kinetics-400, on the whole picture, squashed to a square: windows of 16 "
+        "pictures"
     ),
-    "xlsr-300m": _xls_r(
-        "300m", "wav2vec 2.0 XLS-R 300M, two 20 ms steps joined", 38.0,
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
+    licence="CC BY-NC 4.0",
+    citation="Tong et al., VideoMAE: Masked Autoencoders are Data-Efficient Learners for Video Pre-Training, 2022",
+    view="frame",
+    gflop_per_second=1870.0,
+)
+
+NAMED = {
+    "xlsr-2b": replace(
+        _XLS_R,
+        repository="facebook/wav2vec2-xls-r-2b",
+        config=_SPEECH_LARGE | {"hidden_size": 1920, "intermediate_size": 7680, "num_hidden_layers": 48},
+        summary="wav2vec 2.0 XLS-R 2B, two 20 ms steps joined",
+        gflop_per_second=229.0,
+    ),
+    "xlsr-300m": _XLS_R,
+    "hubert-large": Record(
+        family="hubert",
+        repository="facebook/hubert-large-ll60k",
+        config=_SPEECH_LARGE,
+        input=_SPEECH_INPUT,
+        summary="HuBERT Large, two 20 ms steps joined",
+        licence="Apache-2.0",
+        citation="Hsu et al., HuBERT: Self-Supervised Speech Representation Learning by Masked Prediction, 2021",
+        file="pytorch_model.bin",
+        gflop_per_second=38.0,
+    ),
+    "wavlm-large": Record(
+        family="wavlm",
+        repository="microsoft/wavlm-large",
+        config=_SPEECH_LARGE | {"conv_bias": False},
+        input=_SPEECH_INPUT,
+        summary="WavLM Large, two 20 ms steps joined",
+        licence="CC BY-SA 3.0, as its authors' repository says",
+        citation="Chen et al., WavLM: Large-Scale Self-Supervised Pre-Training for Full Stack Speech Processing, 2022",
+        file="pytorch_model.bin",
+        gflop_per_second=38.0,
+    ),
+    "whisper-large-v3": Record(
+        family="whisper",
+        repository="openai/whisper-large-v3",
+        config={
+            "hidden_size": 1280,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 20,
+            "encoder_ffn_dim": 5120,
+            "num_mel_bins": 128,
+            "max_source_positions": 1500,
+            "vocab_size": 51866,
+        },
+        input={"do_normalize": False},
+        summary="the encoder of Whisper large-v3, trained to transcribe; two 20 ms steps joined",
+        licence="Apache-2.0",
+        citation="Radford et al., Robust Speech Recognition via Large-Scale Weak Supervision, 2022",
+        gflop_per_second=76.0,
     ),
     "clip-vit-l14": _CLIP_VIT_L14,
     "clip-vit-l14-face": replace(
@@ -180,4 +296,55 @@ NAMED = {
         summary="CLIP ViT-L/14 on the aligned face: the normed class token of the last block",
         view="face",
     ),
-}  # fmt: skip
+    "dinov2-large": Record(
+        family="dinov2",
+        repository="facebook/dinov2-large",
+        config=_VIT_LARGE
+        | {"mlp_ratio": 4, "image_size": 518, "patch_size": 14, "layer_norm_eps": 1e-6, "use_swiglu_ffn": False},
+        input={"size": 224, "resample": 3} | _IMAGENET,
+        summary="DINOv2 ViT-L/14 on the whole picture, squashed to a square: the normed class token of the last block",
+        licence="Apache-2.0",
+        citation="Oquab et al., DINOv2: Learning Robust Visual Features without Supervision, 2023",
+        view="frame",
+        gflop_per_second=4050.0,
+    ),
+    "siglip2-large": Record(
+        family="siglip_vision_model",
+        repository="google/siglip2-large-patch16-256",
+        config=_VIT_LARGE
+        | {
+            "intermediate_size": 4096,
+            "image_size": 256,
+            "patch_size": 16,
+            "hidden_act": "gelu_pytorch_tanh",
+            "layer_norm_eps": 1e-6,
+        },
+        input={"size": 256, "resample": 2} | _HALF,
+        summary="SigLIP 2 ViT-L/16 on the whole picture, squashed to a square: its trained pooling over all patches",
+        licence="Apache-2.0",
+        citation="Tschannen et al., SigLIP 2: Multilingual Vision-Language Encoders, 2025",
+        view="frame",
+        gflop_per_second=4064.0,
+    ),
+    "videomae-large": _VIDEOMAE_LARGE,
+    "videomae-large-face": replace(
+        _VIDEOMAE_LARGE,
+        summary=(
+            "VideoMAE-large, self-supervised on Kinetics-400, on one square around the face of each shot: windows of "
+            "16 pictures"
+        ),
+        view="face",
+    ),
+    "vjepa2-vitl": Record(
+        family="vjepa2",
+        repository="facebook/vjepa2-vitl-fpc64-256",
+        config=_VIT_LARGE
+        | {"mlp_ratio": 4, "crop_size": 256, "patch_size": 16, "frames_per_clip": 64, "tubelet_size": 2},
+        input={"size": 256, "resample": 2} | _IMAGENET,
+        summary="V-JEPA 2 ViT-L/16 on the whole picture, squashed to a square: windows of 64 pictures",
+        licence="MIT",
+        citation="Assran et al., V-JEPA 2: Self-Supervised Video Models Enable Understanding and Planning, 2025",
+        view="frame",
+        gflop_per_second=4520.0,
+    ),
+}

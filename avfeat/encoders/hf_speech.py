@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avfeat.encoders.base import ClipEncoder, FeatureName, Request, Rows
+from avfeat.encoders.base import ClipEncoder, Encoding, FeatureName, Request, Rows, WholeClip
+from avfeat.encoders.batches import buckets
 from avfeat.encoders.hf import HOP, WINDOW
 from avfeat.encoders.hf_config import Facts
-from avfeat.encoders.hf_load import load_network, module_ending
+from avfeat.encoders.hf_load import load_network
 from avfeat.errors import EncoderError, TooLongError, TooShortError
 from avfeat.timeline import SOUND_RATE_HZ
 from avfeat.views import Views
@@ -23,6 +24,9 @@ _PIECE_STEPS = 500
 
 _WHOLE_STEPS = 1500
 """Sound of up to 30 s goes through the convolutions in one piece."""
+
+BATCH_SAMPLES = 60 * SOUND_RATE_HZ
+"""Sound, padding included, that goes through the network at a time where clips go together."""
 
 
 def step_count(samples: int) -> int:
@@ -44,7 +48,7 @@ def joined_pairs(steps: Tensor) -> Tensor:
 
 
 class SpeechEncoder(ClipEncoder):
-    """One clip at a time, whole: attention looks at all of it, and group norms would see the padding of a batch.
+    """Whole clips: attention looks at all of one. Alone, or behind a mask where no norm would see a batch's padding.
 
     ``final_norm``: networks with pre-norm blocks end in a norm that was trained for the last block. ``auto`` applies
     it to the last layer only, as the network does itself; the others have no such norm.
@@ -55,14 +59,15 @@ class SpeechEncoder(ClipEncoder):
         self._device = request.device
         self._normalise: bool = facts.input["do_normalize"]
         self._limit_seconds: float = facts.settings["limit_seconds"]
+        self._limit_samples = self._limit_seconds * SOUND_RATE_HZ
+        # A norm over the whole clip takes its mean over the padding too, and no mask can undo that.
+        self._masks = facts.config.feat_extract_norm == "layer"
         final = facts.config.num_hidden_layers
         self._blocks = {name: final if name.layer is None else name.layer for name in request.wanted}
         self._normed = _normed(facts, request.wanted)
-        self._network, self.provenance = load_network(facts, max(self._blocks.values()), request.seed, request.device)
-        self._norm = module_ending(self._network, facts.family.norm)
-        self._network.feature_extractor = Convolutions(self._network.feature_extractor)
-        layers: Any = module_ending(self._network, facts.family.blocks)
-        self._layers: Sequence[nn.Module] = list(layers)
+        self._network = load_network(facts, max(self._blocks.values()), request.seed, request.device)
+        self.provenance = self._network.provenance
+        self._network.module.feature_extractor = Convolutions(self._network.module.feature_extractor)
 
     def encode(self, views: Views, wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
         """Return float32 [ceil(steps / 2), 2 x the network's width]; 640 T samples give T rows.
@@ -75,38 +80,59 @@ class SpeechEncoder(ClipEncoder):
         samples = len(views.sound)
         if samples < WINDOW:
             raise TooShortError(f"the sound has {samples} samples and {self.card.name} needs {WINDOW}, 25 ms.")
-        if samples > self._limit_seconds * SOUND_RATE_HZ:
+        if samples > self._limit_samples:
             raise TooLongError(
                 f"the sound lasts {samples / SOUND_RATE_HZ:.1f} s and {self.card.name} takes {self._limit_seconds:g} s "
                 "in one piece; where memory allows, set limit_seconds higher."
             )
-        sound = unit_variance(views.sound) if self._normalise else views.sound
-        taken = self._run(torch.from_numpy(sound)[None].to(self._device), {self._blocks[name] for name in wanted})
-        rows = {}
-        for name in wanted:
-            steps = taken[self._blocks[name]]
-            with torch.inference_mode():
-                rows[name] = joined_pairs(self._norm(steps) if self._normed[name] else steps).cpu().numpy()
-        return rows
+        rows = self._rows([self._prepared(views.sound)])[0]
+        return {name: rows[name] for name in wanted}
 
-    def _run(self, sound: Tensor, blocks: set[int]) -> dict[int, Tensor]:
-        """Return what the blocks in ``blocks``, counted from 1, give for [1, samples]: raw, [steps, width]."""
-        taken: dict[int, Tensor] = {}
+    def together(self, encodings: Sequence[Encoding]) -> None:
+        """Encode clips of like length at once, each behind a mask; those that only one piece can hold stay alone."""
+        if not self._masks:
+            return
+        clips, sounds = [], []
+        for each in encodings:
+            assert isinstance(each, WholeClip)
+            sound = each.views().sound
+            if sound is not None and WINDOW <= len(sound) <= min(_WHOLE_STEPS * HOP, self._limit_samples):
+                clips.append(each)
+                sounds.append(self._prepared(sound))
+        for bucket in buckets([len(sound) for sound in sounds], BATCH_SAMPLES):
+            if len(bucket) > 1:
+                for place, rows in zip(bucket, self._rows([sounds[place] for place in bucket]), strict=True):
+                    clips[place].ready = rows
 
-        def keep(block: int) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                taken[block] = (output[0] if isinstance(output, tuple) else output)[0]
+    def blocks(self) -> Sequence[nn.Module]:
+        """The blocks of the transformer."""
+        return self._network.layers
 
-            return hook
+    def _prepared(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        return unit_variance(sound) if self._normalise else sound
 
-        handles = [self._layers[block - 1].register_forward_hook(keep(block)) for block in blocks]
-        try:
-            with torch.inference_mode():
-                self._network(sound)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return taken
+    @torch.inference_mode()
+    def _rows(self, sounds: Sequence[NDArray[np.float32]]) -> list[dict[FeatureName, Rows]]:
+        """Return the rows of all features for each sound, as it has been prepared."""
+        longest = max(map(len, sounds))
+        values = torch.zeros(len(sounds), longest)
+        mask = torch.zeros(len(sounds), longest, dtype=torch.long)
+        for place, sound in enumerate(sounds):
+            values[place, : len(sound)] = torch.from_numpy(sound)
+            mask[place, : len(sound)] = 1
+        masked: dict[str, Any] = {"attention_mask": mask.to(self._device)} if len(sounds) > 1 else {}
+        _, taken = self._network.run(set(self._blocks.values()), values.to(self._device), **masked)
+        steps = {
+            name: self._network.norm(taken[block]) if self._normed[name] else taken[block]
+            for name, block in self._blocks.items()
+        }
+        return [
+            {
+                name: joined_pairs(each[place, : step_count(len(sound))]).float().cpu().numpy()
+                for name, each in steps.items()
+            }
+            for place, sound in enumerate(sounds)
+        ]
 
 
 def _normed(facts: Facts, wanted: Sequence[FeatureName]) -> dict[FeatureName, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,13 +12,10 @@ from torch import Tensor, nn
 
 from avfeat.encoders.base import FeatureName, Request, Rows
 from avfeat.encoders.hf_config import Facts
-from avfeat.encoders.hf_load import load_network, module_ending
+from avfeat.encoders.hf_load import load_network
 from avfeat.encoders.patch_encoder import PatchEncoder, PatchShares
 from avfeat.encoders.patch_shares import Tower, explain
 from avfeat.errors import EncoderError
-
-_BATCH = 32
-"""Pictures that go through the network at a time; on a CPU more gain nothing."""
 
 
 class PictureEncoder(PatchEncoder):
@@ -42,18 +39,17 @@ class PictureEncoder(PatchEncoder):
         self._norm_inner = choice == "on"
         _check_pooling(facts, request.wanted, choice)
         blocks = final if self._pooled else max(self._inner.values())
-        self._network, self.provenance = load_network(facts, blocks, request.seed, request.device)
-        self._norm = module_ending(self._network, facts.family.norm)
-        layers: Any = module_ending(self._network, facts.family.blocks)
-        self._layers: Sequence[nn.Module] = list(layers)
+        self._network = load_network(facts, blocks, request.seed, request.device)
+        self.provenance = self._network.provenance
         # (x / 255 - mean) / std = x * scale + shift
         mean, std = (torch.tensor(facts.input[key], device=request.device) for key in ("image_mean", "image_std"))
         self._scale, self._shift = (1 / (255 * std))[:, None, None], (-mean / std)[:, None, None]
 
+    @torch.inference_mode()
     def encode_pictures(self, pictures: NDArray[np.uint8], wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
         """Return float32 [n, width] for uint8 RGB [n, size, size, 3]."""
-        batches = [self._batch(pictures[start : start + _BATCH], wanted) for start in range(0, len(pictures), _BATCH)]
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in wanted}
+        vectors = self._vectors(self._values(pictures), wanted)
+        return {name: vector.float().cpu().numpy() for name, vector in vectors.items()}
 
     def explain_pictures(
         self, pictures: NDArray[np.uint8], name: FeatureName, weight: NDArray[np.float32], bias: float
@@ -61,52 +57,38 @@ class PictureEncoder(PatchEncoder):
         """Take scores apart, see PatchEncoder; not where a network pools its tokens by attention, as SigLIP does."""
         if not self._class_token:
             raise EncoderError(f"{name} has no class token, and its pooling cannot be taken apart here.")
-        blocks = self._inner.get(name, len(self._layers))
+        layers = self._network.layers
         normed = name in self._pooled or self._norm_inner
         side = self.view.size_px // self._patch_px
         tower = Tower(
             run=lambda values: self._vectors(values, [name])[name],
-            blocks=self._layers[:blocks],
-            norm=cast(nn.LayerNorm, self._norm) if normed else None,
+            blocks=layers[: self._inner.get(name, len(layers))],
+            norm=cast(nn.LayerNorm, self._network.norm) if normed else None,
             heads=self._heads,
             leading=1 + self._registers,
             grid=(side, side),
         )
         return explain(tower, self._values(pictures), torch.from_numpy(weight).to(self._device), bias)
 
+    def blocks(self) -> Sequence[nn.Module]:
+        """The blocks of the tower."""
+        return self._network.layers
+
     def _values(self, pictures: NDArray[np.uint8]) -> Tensor:
         """Return the pictures as the network reads them, float32 [n, 3, size, size]."""
         pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(self._device)
         return pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
 
-    @torch.inference_mode()
-    def _batch(self, pictures: NDArray[np.uint8], wanted: Sequence[FeatureName]) -> dict[FeatureName, Rows]:
-        vectors = self._vectors(self._values(pictures), wanted)
-        return {name: vector.cpu().numpy() for name, vector in vectors.items()}
-
     def _vectors(self, values: Tensor, wanted: Sequence[FeatureName]) -> dict[FeatureName, Tensor]:
-        taken: dict[int, Tensor] = {}
-
-        def keep(block: int) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                taken[block] = self._vector(output[0] if isinstance(output, tuple) else output)
-
-            return hook
-
         blocks = {self._inner[name] for name in wanted if name in self._inner}
-        handles = [self._layers[block - 1].register_forward_hook(keep(block)) for block in blocks]
-        try:
-            pooled = self._network(values).pooler_output
-        finally:
-            for handle in handles:
-                handle.remove()
-        return {name: taken[self._inner[name]] if name in self._inner else pooled for name in wanted}
+        output, taken = self._network.run(blocks, values, keep=self._vector)
+        return {name: taken[self._inner[name]] if name in self._inner else output.pooler_output for name in wanted}
 
     def _vector(self, tokens: Tensor) -> Tensor:
         """Return one vector for each picture from the tokens [n, tokens, width] of a block."""
         if self._class_token:
             tokens = tokens[:, :1]
-        normed: Tensor = self._norm(tokens) if self._norm_inner else tokens
+        normed: Tensor = self._network.norm(tokens) if self._norm_inner else tokens
         return normed.mean(dim=1)
 
 

@@ -69,7 +69,7 @@ class AutoAvsrEncoder(BranchEncoder):
         fitting = self.prepared(self._fitting(sound, vectors.shape[1]))
         lips = network.encoder.transform(vectors)[None]
         voice = network.aux_encoder.transform(self.heard(network.aux_encoder, fitting))[None]
-        rows: Rows = network.fusion(lips, voice)[0].cpu().numpy()
+        rows: Rows = network.fusion(lips, voice)[0].float().cpu().numpy()
         return dict.fromkeys(names, rows)
 
     def _fitting(self, sound: Sound, frames: int) -> Sound:

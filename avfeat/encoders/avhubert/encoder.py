@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from avfeat.device import prepare_device
 from avfeat.encoders import filterbank
@@ -60,6 +60,10 @@ class AvHubertEncoder(ClipEncoder):
             "trim_silence": trimmed,
             "versions": {"torch": torch.__version__.split("+")[0], "numpy": np.__version__},
         }
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """The blocks of the transformer."""
+        return list(self.model.encoder.layers)
 
     @torch.inference_mode()
     def encode(self, views: Views, wanted: Sequence[FeatureName]) -> dict[FeatureName, Result]:
@@ -155,4 +159,4 @@ class AvHubertEncoder(ClipEncoder):
     def _rows(self, names: Sequence[FeatureName], heard: Tensor | None, seen: Tensor | None) -> dict[FeatureName, Rows]:
         batch = [None if each is None else each[None] for each in (heard, seen)]
         found = self.model.transform(batch[0], batch[1], {name.layer for name in names})
-        return {name: found[name.layer][0].cpu().numpy() for name in names}
+        return {name: found[name.layer][0].float().cpu().numpy() for name in names}
