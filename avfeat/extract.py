@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from avfeat.clip import Decoded
@@ -48,6 +49,25 @@ class _InWork:
     failures: dict[Encoder, ClipError] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """One clip whose blocks are all there, to be finished."""
+
+    index: int
+    job: Job
+    names: Sequence[FeatureName]
+    work: _InWork
+    ended: Ended
+
+    @property
+    def seconds(self) -> float:
+        return _seconds(self.ended.decoded)
+
+
+MOST_WAITING = 32
+"""Clips that wait for each other at most: each may hold a batch of pictures."""
+
+
 def encode_clips(
     jobs: Sequence[Job],
     wanted: Mapping[str, Sequence[FeatureName]],
@@ -55,6 +75,7 @@ def encode_clips(
     pool: Pool,
     spent: Spent,
     finished: Finished,
+    together_seconds: float = 0.0,
 ) -> None:
     """Run ``jobs`` and call ``finished(index, result)`` for each, in whatever order they end.
 
@@ -65,11 +86,14 @@ def encode_clips(
         pool: the workers.
         spent: counts seconds as they go.
         finished: takes each result; its time counts as writing.
+        together_seconds: clips wait until so much media has come, and then go through the networks together; 0: none
+            waits.
 
     Raises:
         AvfeatError: what no clip can help: the machine, or an encoder that breaks its card.
     """
     works: dict[int, _InWork] = {}
+    waiting: list[_Waiting] = []
     for index, message in pool.run(jobs):
         job = jobs[index]
         names = wanted[job.clip_id]
@@ -88,25 +112,51 @@ def encode_clips(
         work = works[index]
         started = time.monotonic()
         _take(work, message.views if isinstance(message, Ended) else message, job.clip_id)
-        if not isinstance(message, Ended):
-            spent.encode += time.monotonic() - started
-            continue
-        del works[index]
-        rows, first_seconds = _finish(work, message.views, names, job.clip_id)
+        spent.encode += time.monotonic() - started
+        if isinstance(message, Ended):
+            waiting.append(_Waiting(index, job, names, works.pop(index), message))
+            if len(waiting) == MOST_WAITING or sum(each.seconds for each in waiting) >= together_seconds:
+                _finish_together(waiting, spent, finished)
+                waiting = []
+    _finish_together(waiting, spent, finished)
+
+
+def _finish_together(waiting: Sequence[_Waiting], spent: Spent, finished: Finished) -> None:
+    """Finish clips whose blocks are all there."""
+    started = time.monotonic()
+    if len(waiting) > 1:
+        _run_together([each.work for each in waiting])
+    spent.encode += time.monotonic() - started
+    for clip in waiting:
+        started = time.monotonic()
+        job, ended = clip.job, clip.ended
+        rows, first_seconds = _finish(clip.work, ended.views, clip.names, job.clip_id)
         encoded = time.monotonic()
         spent.encode += encoded - started
-        track = message.views.track
+        track = ended.views.track
         if track is not None and job.track is None:
             rows[TRACK_FEATURE] = track.to_rows()
         elif job.needs_track():
-            rows[TRACK_FEATURE] = next(e for view, e in message.views.failures.items() if view.kind in FOLLOWS_FACE)
-        facts = clip_facts(message.decoded, track, job.known)
-        result = ClipResult(job.clip_id, rows, facts, _seconds(message.decoded), first_seconds)
-        finished(index, result)
-        spent.media += result.media_seconds
+            rows[TRACK_FEATURE] = next(e for view, e in ended.views.failures.items() if view.kind in FOLLOWS_FACE)
+        facts = clip_facts(ended.decoded, track, job.known)
+        finished(clip.index, ClipResult(job.clip_id, rows, facts, clip.seconds, first_seconds))
+        spent.media += clip.seconds
         spent.write += time.monotonic() - encoded
-        for what, seconds in asdict(message.took).items():
+        for what, seconds in asdict(ended.took).items():
             setattr(spent, what, getattr(spent, what) + seconds)
+
+
+def _run_together(works: Sequence[_InWork]) -> None:
+    """Let each encoder do what is left of these clips at once."""
+    encodings: dict[Encoder, list[Encoding]] = {}
+    for work in works:
+        for encoder, encoding in work.encodings:
+            if encoder not in work.failures:
+                encodings.setdefault(encoder, []).append(encoding)
+    for encoder, each in encodings.items():
+        # What fails together is tried alone, so that a clip's fault is its own and memory for one clip is enough.
+        with suppress(Exception):
+            encoder.together(each)
 
 
 def _take(work: _InWork, views: Views, clip_id: str) -> None:

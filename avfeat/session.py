@@ -37,6 +37,9 @@ from avfeat.timeline import RATE_HZ
 from avfeat.views import SOUND, TRACK, View, ViewSettings, view_versions
 
 PICTURE_RULE = "25 Hz from presentation time 0; frame k is the last source frame with floor(25 pts + 0.5) <= k"
+TOGETHER_SECONDS = 60.0
+"""Media that goes through a GPU's networks together; a CPU is as fast clip by clip (bench/encoders.py)."""
+
 SOUND_RULE = "16 kHz mono through 16-bit integers, from presentation time 0"
 
 
@@ -69,6 +72,7 @@ class Session:
         }
         if options.views.landmarks == "dlib":
             _refuse_blendshapes(self._reads)
+        self._device = "cpu"
         self._encoders: list[Encoder] = []
         self._features: dict[str, Feature] = {}
 
@@ -93,9 +97,9 @@ class Session:
         needed = {name for task in tasks for name in task.clips} | self._in_doubt()
         if not needed:
             return
-        device = resolve_device(self._options.device)
+        self._device = resolve_device(self._options.device)
         how: Any = {name: getattr(self._options, name) for name in ("dtype_compute", "compile")}
-        requests = [replace(request, device=device, **how) for request in self._requests]
+        requests = [replace(request, device=self._device, **how) for request in self._requests]
         for request in requests:
             wanted = tuple(name for name in request.wanted if str(name) in needed)
             if wanted:
@@ -135,7 +139,8 @@ class Session:
         wanted = {
             job.clip_id: [self._names[name] for name, ids in task.clips.items() if job.clip_id in ids] for job in jobs
         }
-        encode_clips(jobs, wanted, self._encoders, pool, report.spent, finished)
+        together = 0.0 if self._device == "cpu" else TOGETHER_SECONDS
+        encode_clips(jobs, wanted, self._encoders, pool, report.spent, finished, together)
 
     def do(self, task: Task, pool: Pool, report: Report, progress: Progress) -> None:
         """Do one part: every clip through its encoders, then commit each feature.

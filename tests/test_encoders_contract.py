@@ -7,21 +7,22 @@ import numpy as np
 import pytest
 
 from avfeat.encoders import ENCODERS, build_encoder, card_of, resolve
-from avfeat.encoders.base import Encoder, Rows, check_rows
-from avfeat.errors import TooShortError
+from avfeat.encoders.base import DtypeCompute, Encoder, Rows, check_rows
+from avfeat.encoders.computing import HalfEncoder, check_dtype
+from avfeat.errors import SetupError, TooShortError
 from avfeat.landmarks import Track
 from avfeat.timeline import RATE_HZ, SAMPLES_PER_FRAME
 from avfeat.views import MOUTH, SOUND, TRACK, Views
-from tests.tiny_models import TINY_PICTURES, TINY_SPEECH
+from tests.tiny_models import TINY_MODELS, TINY_SPEECH
 from tests.tiny_native import TINY_NATIVE
 
-TINY = TINY_SPEECH | TINY_PICTURES
 # The published networks are too large for a test; tiny ones of their families stand in for them.
 EVERY = [
     *(name for name in ENCODERS if not card_of(name).weights),
-    *TINY,
-    *(f"{family} random" for family in (*TINY, *TINY_NATIVE)),
+    *TINY_MODELS,
+    *(f"{family} random" for family in (*TINY_MODELS, *TINY_NATIVE)),
 ]
+NETWORKS = [*TINY_MODELS, *(f"{family} random" for family in TINY_NATIVE)]
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +37,10 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Encoder]:
                 made[name] = TINY_NATIVE[family](3)
                 return made[name]
             text = name
-            if family in TINY:
+            if family in TINY_MODELS:
                 folder = root / family
-                text = f"hf:{folder if folder.exists() else TINY[family](folder)}"
-            texts = [text, f"{text}@1"] if family in TINY else [text]
+                text = f"hf:{folder if folder.exists() else TINY_MODELS[family](folder)}"
+            texts = [text, f"{text}@1"] if family in TINY_MODELS else [text]
             made[name] = build_encoder(*resolve(texts, seed=3 if random else None))
         return made[name]
 
@@ -91,6 +92,15 @@ def test_a_clip_gives_a_row_for_each_frame_of_the_width_on_the_card(
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_the_time_on_the_card_is_within_10_ms_of_the_middle_of_the_first_row(
+    make: Callable[[str], Encoder], name: str
+) -> None:
+    card = make(name).card
+    assert card.rate_hz in (25, 12.5)
+    assert abs(card.first_seconds - 0.5 / card.rate_hz) < 0.0101
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_the_same_clip_gives_the_same_bits(make: Callable[[str], Encoder], name: str) -> None:
     encoder = make(name)
     clip = _clip(encoder, 12)
@@ -137,3 +147,59 @@ def test_no_sound_at_all_is_a_failed_clip(make: Callable[[str], Encoder], name: 
     encoding.take(Views(sound=np.zeros(0, np.float32)))
     with pytest.raises(TooShortError):
         encoding.finish(encoder.wanted)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_clips_that_go_through_together_get_the_rows_that_each_gets_alone(
+    make: Callable[[str], Encoder], name: str
+) -> None:
+    encoder = make(name)
+    clips = [_clip(encoder, frames, seed=frames) for frames in (3, 70, 40, 41, 1, 12)]
+    encodings = [encoder.begin() for _ in clips]
+    for encoding, clip in zip(encodings, clips, strict=True):
+        encoding.take(clip)
+    encoder.together(encodings)
+    for encoding, clip in zip(encodings, clips, strict=True):
+        given = encoding.finish(encoder.wanted)
+        for feature, alone in zip(encoder.wanted, _encode(encoder, clip), strict=True):
+            rows = given[feature]
+            assert isinstance(rows, np.ndarray) and rows.shape == alone.shape
+            assert np.abs(rows - alone).max() < 1e-4
+
+
+# Of all rows of a clip, the length of the difference by the length of the rows; random tiny networks, noise.
+TOLERANCE: dict[DtypeCompute, float] = {"bf16": 0.02, "fp16": 0.003}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_half_precision_is_within_its_tolerance_of_float32_and_says_so(
+    make: Callable[[str], Encoder], name: str, dtype: DtypeCompute
+) -> None:
+    encoder = make(name)
+    try:
+        check_dtype("cpu", dtype)
+    except SetupError as error:  # an older processor
+        assert f"this CPU does not compute in {dtype}: use --dtype-compute fp32" in str(error)
+        return
+    half = HalfEncoder(encoder, "cpu", dtype)
+    assert half.provenance["dtype_compute"] == dtype
+    clip = _clip(encoder, 20)
+    for rows, exact in zip(_encode(half, clip), _encode(encoder, clip), strict=True):
+        assert 0 < np.linalg.norm(rows - exact) < TOLERANCE[dtype] * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_blocks_behind_the_last_one_asked_for_do_not_run(name: str, tmp_path: Path) -> None:
+    family = name.split()[0]
+    if family in TINY_MODELS:
+        encoder = build_encoder(*resolve([f"hf:{TINY_MODELS[family](tmp_path / family)}@1"]))
+    else:
+        encoder = TINY_NATIVE[family](3)
+        encoder.wanted = tuple(feature for feature in encoder.wanted if feature.layer == 1)
+    assert [feature.layer for feature in encoder.wanted] == [1]
+    ran: list[int] = []
+    for number, block in enumerate(encoder.blocks()):
+        block.register_forward_hook(lambda *_, number=number: ran.append(number))
+    _encode(encoder, _clip(encoder, 5))
+    assert len(ran) == 1

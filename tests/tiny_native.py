@@ -72,7 +72,9 @@ def tiny_braven(seed: int) -> Encoder:
 
 def tiny_avhubert(seed: int) -> Encoder:
     """Sound, lips and both, one network for all."""
-    sizes = Architecture(width=WIDTH, layers=2, ffn=48, heads=4, resnet_width=8)
+    sizes = Architecture(
+        width=WIDTH, layers=2, ffn=48, heads=_SIZES.heads, resnet_width=_SIZES.resnet_width, conv_groups=2
+    )
     return AvHubertEncoder(
         _card(AVHUBERT["avhubert-base"], 2),
         _wanted(*(f"avhubert-base-random.{stream}" for stream in ("a", "v", "av", "av@1"))),
@@ -83,12 +85,13 @@ def tiny_avhubert(seed: int) -> Encoder:
 
 
 def tiny_fsfm(seed: int) -> Encoder:
-    """Faces of 224 pixels."""
-    sizes = FsfmSizes(WIDTH, layers=2, heads=4)
+    """Faces of 64 pixels."""
+    sizes = FsfmSizes(WIDTH, layers=2, heads=4, picture_px=64)
     weights = Weights(fsfm_tensors(sizes, seed), sizes, MEAN, DEVIATION, {"weights": "random", "seed": seed})
     wanted = _wanted("fsfm-vit-b16-random", "fsfm-vit-b16-random@1")
     settings = {"pooling": "mean", "crop": "upright", "fit": "squash"}
-    return FsfmEncoder(_card(FSFM["fsfm-vit-b16"], 2), wanted, weights, settings)
+    card = _card(FSFM["fsfm-vit-b16"], 2, View("face", sizes.picture_px, "bicubic"))
+    return FsfmEncoder(card, wanted, weights, settings)
 
 
 TINY_NATIVE: dict[str, Callable[[int], Encoder]] = {

@@ -39,6 +39,7 @@ def check_dtype(device: str, dtype: DtypeCompute) -> None:
 class HalfEncoder(Encoder):
     """Another encoder whose products and convolutions run in half precision; weights and rows stay float32.
 
+    So does what the blocks add up from first to last: in bfloat16 each sum would be good to three digits only.
     Its provenance says so; what has no such word there was computed in float32.
     """
 
@@ -47,6 +48,8 @@ class HalfEncoder(Encoder):
         self.card, self.wanted = encoder.card, encoder.wanted
         self.provenance = dict(encoder.provenance) | {"dtype_compute": dtype}
         self._encoder, self._kind, self._dtype = encoder, torch.device(device).type, _DTYPES[dtype]
+        for block in encoder.blocks():
+            block.register_forward_pre_hook(_in_float32)
 
     def half(self) -> torch.autocast:
         """Return a context in which networks compute so."""
@@ -64,6 +67,11 @@ class HalfEncoder(Encoder):
     def blocks(self) -> Sequence[torch.nn.Module]:
         """The network's blocks."""
         return self._encoder.blocks()
+
+
+def _in_float32(block: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    steps, *others = given
+    return (steps.float(), *others)
 
 
 class _Half(Encoding):

@@ -69,7 +69,8 @@ class WhisperEncoder(ClipEncoder):
     @torch.inference_mode()
     def _run(self, sound: NDArray[np.float32], wanted: Sequence[FeatureName]) -> dict[FeatureName, Tensor]:
         """Return [steps, width] of one window, those of the silence behind the sound too."""
-        spectra = self._spectra(sound, sampling_rate=SOUND_RATE_HZ, return_tensors="pt").input_features
+        with torch.autocast("cpu", enabled=False):
+            spectra = self._spectra(sound, sampling_rate=SOUND_RATE_HZ, return_tensors="pt").input_features
         _, taken = self._network.run({self._blocks[name] for name in wanted}, spectra.to(self._device))
         tokens = {name: taken[self._blocks[name]][0] for name in wanted}
         return {name: self._network.norm(each) if self._normed[name] else each for name, each in tokens.items()}

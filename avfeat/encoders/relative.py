@@ -65,7 +65,8 @@ class RelativeAttention(nn.Module):
         by_content = q + self.pos_bias_u[:, None]
         by_place = (q + self.pos_bias_v[:, None]) / math.sqrt(q.shape[-1])
         hidden = None if padding is None else padding[:, None, None, :]
-        gathered = []
+        # Filled piece by piece: kept pieces would pin the memory of the tables freed between them.
+        gathered = torch.empty_like(v)
         for first in range(0, count, QUERIES):
             last = min(first + QUERIES, count)
             # Offsets first - (T - 1) ... last - 1 are all that these queries meet.
@@ -73,8 +74,10 @@ class RelativeAttention(nn.Module):
             scores = _shifted(by_place[:, :, first:last] @ near.transpose(2, 3), count)
             if hidden is not None:
                 scores = scores.masked_fill(hidden, -math.inf)
-            gathered.append(F.scaled_dot_product_attention(by_content[:, :, first:last], k, v, attn_mask=scores))
-        out: Tensor = self.linear_out(torch.cat(gathered, dim=2).transpose(1, 2).flatten(2))
+            gathered[:, :, first:last] = F.scaled_dot_product_attention(
+                by_content[:, :, first:last], k, v, attn_mask=scores
+            )
+        out: Tensor = self.linear_out(gathered.transpose(1, 2).flatten(2))
         return out
 
     def _split(self, steps: Tensor) -> Tensor:
