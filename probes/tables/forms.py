@@ -85,7 +85,7 @@ def comma_separated(grid: Grid) -> str:
     for row, line in zip(grid.rows, grid.lines, strict=True):
         for column, entry in zip(grid.columns, line, strict=True):
             ours = ("", "", "") if entry.ours is None else (entry.ours.value, entry.ours.low, entry.ours.high)
-            numbers = [f"{value:.2f}" if value != "" else "" for value in ours]
+            numbers = [f"{value:.1f}" if value != "" else "" for value in ours]
             paper = "" if entry.published is None else f"{entry.published:g}"
             difference = "" if entry.difference is None else f"{entry.difference:+.1f}"
             missing = " ".join(grid.notes[note - 1] for note in entry.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -15,7 +16,7 @@ LOWER_IS_BETTER = ("eer",)
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell; numbers in percent.
+    """One cell; numbers in percent, rounded to tenths as they are printed, halves up.
 
     ours: the number with its interval, None when it could not be made.
     published: the paper's number, None when it gives none.
@@ -33,10 +34,10 @@ class Entry:
 
     @property
     def difference(self) -> float | None:
-        """Ours less the published, of the rounded numbers, so that what is printed adds up."""
+        """Ours less the published, so that what is printed adds up."""
         if self.ours is None or self.published is None:
             return None
-        return round(self.ours.value, 1) - self.published
+        return tenths(self.ours.value - self.published)
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,17 @@ def grid(protocol: Protocol, results: Results) -> Grid:
     )
 
 
+def tenths(value: float) -> float:
+    """Round to one decimal, halves up: 54.65 is 54.7, also where its nearest binary number lies a little below."""
+    return math.floor(round(10 * value, 6) + 0.5) / 10
+
+
 def _entry(protocol: Protocol, row: Row, cell: Cell | None, notes: dict[str, int]) -> Entry:
     if not row.features or (cell is not None and cell.status == "none"):
         return Entry(applies=False)
     if cell is not None and cell.status == "done":
         measure = cell.measures[protocol.metric]
-        return Entry(Measure(100 * measure.value, 100 * measure.low, 100 * measure.high))
+        return Entry(Measure(*(tenths(100 * value) for value in (measure.value, measure.low, measure.high))))
     reasons = cell.reasons if cell is not None else (f"Not run yet: probes run {protocol.name}.",)
     return Entry(notes=tuple(sorted(notes.setdefault(reason, len(notes) + 1) for reason in reasons)))
 
@@ -105,13 +111,13 @@ def _with_best(lines: Sequence[Sequence[Entry]], metric: str) -> list[list[Entry
     sign = -1 if metric in LOWER_IS_BETTER else 1
     columns = []
     for column in zip(*lines, strict=True):
-        values = [sign * round(entry.ours.value, 1) for entry in column if entry.ours and not entry.grey]
+        values = [sign * entry.ours.value for entry in column if entry.ours and not entry.grey]
         best = max(values, default=None)
         columns.append(
             [
                 replace(
                     entry,
-                    best=entry.ours is not None and not entry.grey and sign * round(entry.ours.value, 1) == best,
+                    best=entry.ours is not None and not entry.grey and sign * entry.ours.value == best,
                 )
                 for entry in column
             ]
