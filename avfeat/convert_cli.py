@@ -102,6 +102,8 @@ def _text(report: Imported, store: Path) -> str:
     lines += [f"{count} failed ({kind})" for kind, count in sorted(report.failures.items())]
     if report.failures:
         lines.append(f"Reasons: avfeat status {store} --why. To do them again: the same command with --retry failed.")
+    elif not report.clips:
+        lines.append(f"Nothing was left to do; avfeat status {store} counts what is there.")
     if report.strangers:
         lines.append(f"note: {len(report.strangers)} arrays belong to no clip: {name_five(report.strangers)}")
     return "\n".join([*lines, *([f"note: {report.note}"] if report.note else [])])

@@ -333,6 +333,9 @@ def test_the_commands_import_and_export(tmp_path: Path) -> None:
     assert result.exit_code == 3, result.output
     assert "1 clips imported" in result.stdout
     assert "1 failed (Unreadable)" in result.stdout
+    again = COMMAND.invoke(app, ["import", str(tmp_path / "in"), "--manifest", str(tmp_path / "mine.parquet"), *store,
+                                 "--licence", "mine"])  # fmt: skip
+    assert (again.exit_code, "Nothing was left to do" in again.stdout) == (0, True), again.output
     out = COMMAND.invoke(app, ["export", "mine", str(tmp_path / "out"), *store, "--form", "npy"])
     assert out.exit_code == 0, out.output
     assert np.load(tmp_path / "out" / "a.npy").tobytes() == rows_of(1).tobytes()
