@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from avfeat.errors import ProbeError
 from probes.featureset import FeatureSet
+from probes.frame_measures import FrameTest, measure_probe
 from probes.heads import Head
 from probes.intervals import REPLICATES, Measure, measure
 from probes.loading import Choice, ClipCount, Loaded, Source
@@ -26,6 +27,7 @@ class Tested:
     """The chosen probe on one test set.
 
     spread: the AUC of every probe that was fitted, in their order.
+    frames: how well its frame scores do, where that was asked for.
     """
 
     name: str
@@ -33,15 +35,17 @@ class Tested:
     count: ClipCount
     measures: Mapping[str, Measure]
     spread: tuple[float, ...]
+    frames: FrameTest | None = None
 
     def facts(self) -> dict[str, Any]:
         """Plain data."""
-        return {
+        found = {
             "manifest": self.key,
             "clips": asdict(self.count),
             "metrics": {name: asdict(each) for name, each in self.measures.items()},
             "auc_of_all": list(self.spread),
         }
+        return found if self.frames is None else {**found, "frames": self.frames.facts()}
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,26 @@ def evaluate(
     intervals_by: str = "clip",
     replicates: int = REPLICATES,
     device: str = "cpu",
+    frames: bool = False,
 ) -> tuple[Tested, ...]:
-    """Test a finished probe on stored features.
+    """Test a finished probe on stored features, with ``frames`` also against the fake stretches of the manifest.
 
     Raises:
-        ProbeError: a test set has one class only or no clip left, or frames that the probe cannot read.
+        ProbeError: a test set has one class only or no clip left, frames that the probe cannot read, or no stretches.
         StoreError, ManifestError: a store, manifest, split or feature is not there.
     """
     asked = Asked(tuple(metrics), intervals_by, replicates)
     source = Source(stores, probe.features_)
-    return tuple(
-        tested(loaded, probe.decision_function(loaded.data.to(device))[:, None], 0, asked)
-        for loaded in (load_test(source, choice, asked) for choice in map(Choice.parse, tests))
-    )
+    found = []
+    for choice in map(Choice.parse, tests):
+        loaded = load_test(source, choice, asked)
+        loaded = replace(loaded, data=loaded.data.to(device))
+        done = tested(loaded, probe.decision_function(loaded.data)[:, None], 0, asked)
+        if frames:
+            attributes, groups = source.attributes(choice.manifest), speaker_groups(loaded, intervals_by)
+            done = replace(done, frames=measure_probe(probe, loaded, attributes, groups, replicates))
+        found.append(done)
+    return tuple(found)
 
 
 def load_test(source: Source, choice: Choice, asked: Asked) -> Loaded:

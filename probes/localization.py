@@ -1,12 +1,13 @@
 """How well frame scores find the fake stretches of clips: frame AUC, AP at temporal IoU, average recall.
 
 A frame is fake when its centre lies in a fake segment. Proposals are the runs of frames whose probability sigmoid(2z)
-is at least a threshold, for a ladder of thresholds; a proposal is as sure as its frames are on average.
+is at least a threshold, for a ladder of thresholds. A proposal is as sure as its mean probability is above that of the
+frames around it (outer-inner contrast, Shou et al. 2018): a mean alone puts the peak of a stretch above the stretch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +18,18 @@ from probes.metrics import Ranking, area
 
 Segment = tuple[float, float]
 Numbers = NDArray[np.float64]
+Weighted = Callable[[Numbers], Numbers]
+"""From weights of the clips [weightings, clips] to a measure [weightings], NaN where nothing is left to find."""
 
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(1, 20))
 OVERLAPS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 """The overlaps over which average recall is taken, as the localization field does."""
+
+MARGIN = 0.25
+"""How far around a proposal it is compared, as a share of its length."""
+
+UNDECIDED = 0.5
+"""The probability that stands for the frames beyond the clip's ends."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +75,22 @@ def proposals(track: Track, thresholds: Sequence[float] = THRESHOLDS) -> Numbers
     edges = np.diff(np.pad(above.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     runs = np.stack([np.nonzero(edges == 1)[1], np.nonzero(edges == -1)[1]], axis=1)
     runs = np.unique(runs, axis=0) if len(runs) else runs.reshape(0, 2)
-    total = np.concatenate([[0.0], np.cumsum(sure)])
-    mean = (total[runs[:, 1]] - total[runs[:, 0]]) / np.maximum(runs[:, 1] - runs[:, 0], 1)
     begin = track.first_seconds - track.step_seconds / 2
-    found = np.column_stack([begin + track.step_seconds * runs, mean])
-    return found[np.argsort(-mean, kind="stable")]
+    found = np.column_stack([begin + track.step_seconds * runs, _contrasts(sure, runs)])
+    return found[np.argsort(-found[:, 2], kind="stable")]
+
+
+def _contrasts(sure: Numbers, runs: NDArray[np.int64]) -> Numbers:
+    """Return how much higher the mean of each run [runs, 2] is than that of the frames a quarter of it to each side."""
+    start, stop = runs.T
+    margin = np.maximum(1, np.ceil(MARGIN * (stop - start)).astype(np.int64))
+    most = int(margin.max(initial=0))
+    total = np.concatenate([[0.0], np.cumsum(np.pad(sure, most, constant_values=UNDECIDED))])
+    start, stop = start + most, stop + most
+    inner = total[stop] - total[start]
+    outer = total[stop + margin] - total[start - margin] - inner
+    contrasts: Numbers = inner / (stop - start) - outer / (2 * margin)
+    return contrasts
 
 
 def overlaps(found: Numbers, segments: Sequence[Segment]) -> Numbers:
@@ -92,16 +112,7 @@ def localization_ap(tracks: Sequence[Track], overlap: float, found: Sequence[Num
     Raises:
         ProbeError: no clip has a fake segment.
     """
-    found = [proposals(track) for track in tracks] if found is None else found
-    segments = sum(len(track.segments) for track in tracks)
-    if segments == 0:
-        raise ProbeError("Localization needs clips with fake segments; there are none.")
-    right = [_matches(overlaps(own, track.segments), overlap) for own, track in zip(found, tracks, strict=True)]
-    sure = np.concatenate([own[:, 2] for own in found])
-    hits = np.concatenate(right)[np.argsort(-sure, kind="stable")]
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    highest_after = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((highest_after * hits).sum() / segments)
+    return float(ap_of_weightings(tracks, overlap, found)(np.ones((1, len(tracks))))[0])
 
 
 def average_recall(tracks: Sequence[Track], count: int, found: Sequence[Numbers] | None = None) -> float:
@@ -110,29 +121,74 @@ def average_recall(tracks: Sequence[Track], count: int, found: Sequence[Numbers]
     Raises:
         ProbeError: no clip has a fake segment.
     """
+    return float(recall_of_weightings(tracks, count, found)(np.ones((1, len(tracks))))[0])
+
+
+def ap_of_weightings(tracks: Sequence[Track], overlap: float, found: Sequence[Numbers] | None = None) -> Weighted:
+    """Return what gives ``localization_ap`` for many weightings of the clips, as ``intervals.draws`` makes them.
+
+    A clip drawn twice counts as two clips with the same segments and proposals, each of which takes its own.
+
+    Raises:
+        ProbeError: no clip has a fake segment.
+    """
     found = [proposals(track) for track in tracks] if found is None else found
-    segments = sum(len(track.segments) for track in tracks)
-    if segments == 0:
+    segments = _segments(tracks)
+    right = [_matches(overlaps(own, track.segments), overlap) for own, track in zip(found, tracks, strict=True)]
+    order = np.argsort(-np.concatenate([own[:, 2] for own in found]), kind="stable")
+    clips = np.repeat(np.arange(len(found)), [len(own) for own in found])[order]
+    hits = np.flatnonzero(np.concatenate(right)[order])
+
+    def measure(weights: Numbers) -> Numbers:
+        every = np.cumsum(weights[:, clips], axis=1)[:, hits]
+        own = weights[:, clips[hits]]
+        precision = np.cumsum(own, axis=1) / np.maximum(every, 1e-12)
+        highest_after = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        return _share((highest_after * own).sum(1), weights @ segments)
+
+    return measure
+
+
+def recall_of_weightings(tracks: Sequence[Track], count: int, found: Sequence[Numbers] | None = None) -> Weighted:
+    """Return what gives ``average_recall`` for many weightings of the clips.
+
+    Raises:
+        ProbeError: no clip has a fake segment.
+    """
+    found = [proposals(track) for track in tracks] if found is None else found
+    segments = _segments(tracks)
+    hits = np.zeros(len(tracks))
+    for clip in np.flatnonzero(segments).tolist():
+        shared = overlaps(found[clip][:count], tracks[clip].segments)
+        hits[clip] = sum(int(_matches(shared, overlap).sum()) for overlap in OVERLAPS) / len(OVERLAPS)
+    return lambda weights: _share(weights @ hits, weights @ segments)
+
+
+def _segments(tracks: Sequence[Track]) -> Numbers:
+    """Return how many fake segments each clip has."""
+    segments = np.array([len(track.segments) for track in tracks], np.float64)
+    if not segments.any():
         raise ProbeError("Localization needs clips with fake segments; there are none.")
-    hits = 0
-    for own, track in zip(found, tracks, strict=True):
-        if len(track.segments) and len(own):
-            shared = overlaps(own[:count], track.segments)
-            hits += sum(int(_matches(shared, overlap).sum()) for overlap in OVERLAPS)
-    return hits / segments / len(OVERLAPS)
+    return segments
+
+
+def _share(part: Numbers, whole: Numbers) -> Numbers:
+    shares: Numbers = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return shares
 
 
 def _matches(shared: Numbers, overlap: float) -> NDArray[np.bool_]:
     """Return which proposals, surest first, take a segment that none before them took."""
     right = np.zeros(len(shared), bool)
+    if not shared.size:
+        return right
     free = shared.copy()
-    for k in range(len(free)):
-        if not free.shape[1]:
-            break
-        best = int(np.argmax(free[k]))
-        if free[k, best] >= overlap:
-            right[k] = True
-            free[:, best] = -1.0
+    # One round for each segment that is taken: the rows between are those that take none.
+    while (able := (free >= overlap).any(1)).any():
+        first = int(np.argmax(able))
+        right[first] = True
+        free[:, int(np.argmax(free[first]))] = -1.0
+        free[: first + 1] = -1.0
     return right
 
 
