@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from probes import processor
 from probes.cores import pieces, spread
 from probes.featureset import FeatureSet
 from probes.objective import add_gradient, balanced_weights, frame_scores
@@ -25,9 +27,6 @@ from probes.solving import Problem, Progress, Tracker
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-
-FEW = 8
-"""Probes that one core steps in little more time than one probe."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Adam:
 
     def __init__(self, theta: Tensor, learning_rate: float):
         self.theta = theta
-        self.learning_rate = learning_rate
+        self.settings = np.array([*BETAS, EPSILON, learning_rate])
         self.mean = torch.zeros_like(theta)
         self.square = torch.zeros_like(theta)
         self.root = torch.empty_like(theta)
@@ -57,11 +56,11 @@ class Adam:
         self.square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
         correction = math.sqrt(1 - BETAS[1] ** self.steps)
         torch.sqrt(self.square, out=self.root).div_(correction).add_(EPSILON)
-        self.theta.addcdiv_(self.mean, self.root, value=-self.learning_rate / (1 - BETAS[0] ** self.steps))
+        self.theta.addcdiv_(self.mean, self.root, value=-self.settings[3] / (1 - BETAS[0] ** self.steps))
 
     def part(self, probes: slice) -> Adam:
         """Return the state of some of the probes, which shares its memory with this one."""
-        part = Adam(self.theta[probes], self.learning_rate)
+        part = Adam(self.theta[probes], self.settings[3])
         part.mean, part.square, part.steps = self.mean[probes], self.square[probes], self.steps
         return part
 
@@ -100,27 +99,29 @@ class Shuffle:
 def epoch(data: FeatureSet, order: list[int], adam: Adam, problem: Problem, clip_weights: Tensor) -> None:
     """Take one step for each clip of ``order``; ``clip_weights`` [clips] multiply the clips' losses.
 
-    Many probes are shared out to the cores, each of which walks through all clips with its own.
+    Several probes are shared out to the cores, each of which walks through all clips with its own.
     """
     count = len(adam.theta)
-    runs = max(1, min(pieces(data.device), count // FEW))
+    runs = min(pieces(data.device), count)
+    walk = processor.walk if data.device.type == "cpu" else general_walk
     edges = [count * run // runs for run in range(runs + 1)]
 
     def work(probes: slice) -> None:
-        _walk(data, order, adam.part(probes), problem.pools[probes], problem.weight_decay[probes], clip_weights)
+        walk(data, order, adam.part(probes), problem.pools[probes], problem.weight_decay[probes], clip_weights)
 
     spread(work, [slice(*edge) for edge in pairwise(edges)])
     adam.steps += len(order)
 
 
-def _walk(
+def general_walk(
     data: FeatureSet,
-    order: list[int],
+    order: Sequence[int],
     adam: Adam,
     pools: Sequence[Pooling],
     weight_decay: Tensor,
     clip_weights: Tensor,
 ) -> None:
+    """Do what ``processor.walk`` does, on any device."""
     columns, theta = data.columns, adam.theta
     decay = weight_decay[:, None] if weight_decay.any() else None
     gradient = torch.empty_like(theta)

@@ -29,6 +29,7 @@ def spread(work: Callable[[Piece], Result], items: Sequence[Piece]) -> list[Resu
     """Do the work for all pieces at once, without gradients, and return the results in their order."""
 
     def quietly(piece: Piece) -> Result:
+        torch.set_num_threads(1)  # here too: what a thread says of its own products, a new thread does not know
         with torch.inference_mode():
             return work(piece)
 

@@ -19,7 +19,7 @@ from probes.ragged import Span, cut
 UNKNOWN = -1
 """The label of a clip of which nobody says whether it is real (0) or fake (1)."""
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 """Float32 bytes of one block on a processor: small enough to be still in its cache when it is read a second time."""
 
 
@@ -143,6 +143,14 @@ class FeatureSet:
         cuts = torch.searchsorted(ends, torch.arange(1, count) * int(ends[-1]) / count).tolist()
         edges = sorted({0, *cuts, len(self.spans)})
         return [self.spans[start:stop] for start, stop in pairwise(edges)]
+
+    def windows(self, spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
+        """Yield the spans in groups, each in memory until the next step."""
+        yield spans
+
+    def clip_windows(self, order: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Yield the clips in groups, each in memory until the next step."""
+        yield order
 
     def blocks(self, spans: Sequence[Span]) -> Iterator[tuple[Span, Tensor, Tensor]]:
         """Yield each of ``spans`` with its rows in float32 [rows, width] and their inverse norms [rows, features].

@@ -13,19 +13,16 @@ Parameters of all probes are one matrix θ [probes, width + 1]: weights, then th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from probes import products
+from probes import processor
 from probes.cores import pieces, spread
 from probes.featureset import FeatureSet
 from probes.pooling import Pooling, pool_columns
 from probes.ragged import Span
-
-T = TypeVar("T")
 
 
 def clip_losses(scores: Tensor, labels: Tensor) -> Tensor:
@@ -35,12 +32,10 @@ def clip_losses(scores: Tensor, labels: Tensor) -> Tensor:
 
 def frame_scores(rows: Tensor, inverse_norms: Tensor, columns: Sequence[slice], theta: Tensor) -> Tensor:
     """Return z [rows, probes] of raw float32 rows [rows, width]; the norms divide the scores, not the rows."""
-    total: Tensor | None = None
+    total = theta[:, -1].expand(len(rows), -1)
     for part, norm in zip(columns, inverse_norms.mT[:, :, None], strict=True):
-        scores = products.forward(rows[:, part], theta[:, part]).mul_(norm)
-        total = scores if total is None else total.add_(scores)
-    assert total is not None
-    return total.add_(theta[:, -1])
+        total = (rows[:, part] @ theta[:, part].T).mul_(norm).add_(total)
+    return total
 
 
 def add_gradient(
@@ -48,7 +43,7 @@ def add_gradient(
 ) -> None:
     """Add Σ_t dloss/dz_t · (x_t, 1) to ``gradient`` [probes, width + 1]; ``derivatives`` is [rows, probes]."""
     for part, norm in zip(columns, inverse_norms.mT[:, :, None], strict=True):
-        products.backward(rows[:, part], derivatives * norm, gradient[:, part])
+        gradient[:, part].addmm_((derivatives * norm).T, rows[:, part])
 
 
 def evaluate(
@@ -63,37 +58,19 @@ def evaluate(
         clip_weights: float32 [clips]; 1/clips each gives the mean.
         gradient: float32 [probes, width + 1], overwritten with the derivative when given.
     """
-    labels, doubled = data.labels.float()[:, None], 2 * clip_weights[:, None]
+    doubled = 2 * clip_weights
     scores = theta.new_empty(len(data), len(theta))
-
-    def work(spans: Sequence[Span]) -> Tensor:
-        own = torch.zeros_like(theta)
-        for span, rows, norms in data.blocks(spans):
-            clips = slice(span.first, span.last)
-            z = frame_scores(rows, norms, data.columns, theta)
-            scores[clips], shares = pool_columns(span.lay_out(z), span.lengths, pools)
-            if gradient is not None:
-                slope = _slopes(scores[clips], labels[clips], doubled[clips])
-                add_gradient(rows, norms, data.columns, span.gather(shares * slope[:, None]), own)
-        return own
-
-    parts = _share_out(data, work)
+    parts = _pass(data, theta, pools, doubled, scores, gradient is not None)
     if gradient is not None:
         torch.sum(torch.stack(parts), dim=0, out=gradient)
-        gradient[:, -1] = _slopes(scores, labels, doubled).sum(0)
+        gradient[:, -1] = _slopes(scores, data.labels.float()[:, None], doubled[:, None]).sum(0)
     return (clip_losses(scores, data.labels) * clip_weights[:, None]).sum(0, dtype=torch.float64)
 
 
 def clip_scores(data: FeatureSet, theta: Tensor, pools: Sequence[Pooling]) -> Tensor:
     """Return s [clips, probes]."""
     scores = theta.new_empty(len(data), len(theta))
-
-    def work(spans: Sequence[Span]) -> None:
-        for span, rows, norms in data.blocks(spans):
-            z = frame_scores(rows, norms, data.columns, theta)
-            scores[span.first : span.last] = pool_columns(span.lay_out(z), span.lengths, pools)[0]
-
-    _share_out(data, work)
+    _pass(data, theta, pools, torch.zeros_like(scores[:, 0]), scores, False)
     return scores
 
 
@@ -107,9 +84,33 @@ def _slopes(scores: Tensor, labels: Tensor, doubled: Tensor) -> Tensor:
     return torch.sigmoid(scores + scores).sub_(labels).mul_(doubled)
 
 
-def _share_out(data: FeatureSet, work: Callable[[Sequence[Span]], T]) -> list[T]:
-    """Give each core a run of blocks and return the results in the order of the blocks."""
+def _pass(
+    data: FeatureSet, theta: Tensor, pools: Sequence[Pooling], doubled: Tensor, scores: Tensor, with_gradient: bool
+) -> list[Tensor]:
+    """Fill ``scores``; return the shares of the gradient, one of each core, in the order of the blocks."""
+    evaluator = processor.evaluator if data.device.type == "cpu" else general_evaluator
+    work = evaluator(data, theta.contiguous(), pools, doubled, scores, with_gradient)
     return spread(work, data.runs(pieces(data.device)))
+
+
+def general_evaluator(
+    data: FeatureSet, theta: Tensor, pools: Sequence[Pooling], doubled: Tensor, scores: Tensor, with_gradient: bool
+) -> Callable[[Sequence[Span]], Tensor]:
+    """Return what ``processor.evaluator`` returns, for any device."""
+    labels = data.labels.float()[:, None]
+
+    def work(spans: Sequence[Span]) -> Tensor:
+        own = torch.zeros_like(theta)
+        for span, rows, norms in data.blocks(spans):
+            clips = slice(span.first, span.last)
+            z = frame_scores(rows, norms, data.columns, theta)
+            scores[clips], shares = pool_columns(span.lay_out(z), span.lengths, pools)
+            if with_gradient:
+                slope = _slopes(scores[clips], labels[clips], doubled[clips, None])
+                add_gradient(rows, norms, data.columns, span.gather(shares * slope[:, None]), own)
+        return own
+
+    return work
 
 
 def balanced_weights(labels: Tensor, class_weight: str) -> Tensor:

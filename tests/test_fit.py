@@ -191,6 +191,42 @@ def test_lbfgs_reaches_the_optimum_of_a_regularised_problem():
     np.testing.assert_allclose(found.theta[0], best.x, atol=5e-3)
 
 
+def several_features():
+    """Two features of unequal scale side by side, some of their parts zero."""
+    arrays, labels = planted_arrays(clips=24, width=19, dtype=np.float16)
+    for k, rows in enumerate(arrays):
+        rows[:, 7:] *= 40
+        rows[k % len(rows), :7] = 0
+    return FeatureSet.from_arrays(arrays, labels, features=("a", "b"), widths=(7, 12))
+
+
+@pytest.mark.parametrize("probes", [1, 3, 17])
+@pytest.mark.parametrize("data", [several_features(), planted(clips=24)], ids=["float16", "float32"])
+def test_compiled_loops_equal_the_operations_that_a_gpu_follows(data, probes, monkeypatch):
+    from probes import adam, objective, processor
+    from probes.solving import Problem
+
+    pools = tuple(Pooling.parse(list(POOLS)[k % len(POOLS)]) for k in range(probes))
+    theta = torch.randn(probes, data.width + 1)
+    weights = torch.linspace(0.01, 0.1, len(data))
+    found = []
+    for evaluator, walk in (
+        (processor.evaluator, processor.walk),
+        (objective.general_evaluator, adam.general_walk),
+    ):
+        monkeypatch.setattr(processor, "evaluator", evaluator)
+        monkeypatch.setattr(processor, "walk", walk)
+        gradient = torch.empty_like(theta)
+        losses = objective.evaluate(data, theta, pools, weights, gradient)
+        problem = Problem(data, None, pools, torch.full((probes,), 0.1), tuple(range(probes)))
+        state = adam.Adam(theta.clone(), 1e-3)
+        adam.epoch(data, list(range(len(data))), state, problem, 24 * weights)
+        found.append((losses, gradient, clip_scores(data, theta, pools), state.theta, state.mean, state.square))
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5, check_dtype=False)
+    assert state.steps == len(data)
+
+
 def _normalised(data):
     return [normalize(data[k].float(), dim=1) for k in range(len(data))]
 

@@ -1,0 +1,195 @@
+"""Linear probes on a processor: what objective.py and adam.py do on a GPU, by the compiled loops of kernels.py.
+
+A single probe goes through the rows of each clip as they are stored. Several share rows that are converted and divided
+by their norms once, a block at a time that stays in the cache, and leave the products to PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probes.featureset import FeatureSet
+from probes.pooling import Pooling
+from probes.ragged import Span
+
+if TYPE_CHECKING:
+    from probes.adam import Adam
+
+Floats = NDArray[np.float32]
+
+MANY = 16
+"""Probes from which a product is faster with the weights as columns.
+
+Measured on one core with the BLAS of PyTorch's wheels on x86, 160 rows of 1024, in 10⁹ operations a second: for 2, 4, 8
+and 16 probes weights · rowsᵀ reach 90, 110, 122 and 45, rows · weightsᵀ with the weights as columns 16, 32, 62 and 134,
+for 32 probes 49 and 164; large square matrices 150.
+"""
+
+
+class Arrays:
+    """A FeatureSet as the arrays that kernels.py reads; nothing is copied.
+
+    doubled: float32 [clips], twice the clips' weights.
+    """
+
+    def __init__(self, data: FeatureSet, doubled: Tensor):
+        half = data.frames.dtype == torch.float16
+        self.frames = (data.frames.view(torch.uint16) if half else data.frames).numpy()
+        self.norms: Floats = data.inverse_norms.numpy()
+        self.bounds = np.cumsum([0, *data.widths])
+        self.offsets = data.offsets.numpy()
+        self.labels: Floats = data.labels.float().numpy()
+        self.doubled: Floats = doubled.numpy()
+
+    def buffer(self) -> Tensor:
+        """Return float32 rows for the longest clip."""
+        return torch.empty(int(np.diff(self.offsets).max()), self.frames.shape[1])
+
+    def normalised(self, rows: slice, following: slice, buffer: Tensor) -> Tensor:
+        """Return ``rows`` divided by their norms, in ``buffer``; ask for the ``following`` ones meanwhile."""
+        from probes import kernels
+
+        block = buffer[: rows.stop - rows.start]
+        kernels.normalise(self.frames[rows], self.norms[rows], self.bounds, self.frames[following], block.numpy())
+        return block
+
+    def pool(self, z: Tensor, clips: slice, pooled: Pools, theta: Tensor, scores: Floats, slopes: Floats) -> None:
+        """Pool frame scores without biases z [probes, rows], which become dloss/dz; see ``kernels.pool_block``."""
+        from probes import kernels
+
+        offsets, labels, doubled = self.offsets[clips.start : clips.stop + 1], self.labels[clips], self.doubled[clips]
+        kernels.pool_block(
+            z.numpy(), offsets, labels, doubled, pooled.kinds, pooled.numbers, theta.numpy(), scores, slopes
+        )
+
+
+class Pools:
+    """Poolings as the numbers that kernels.py reads, one of each for each probe."""
+
+    def __init__(self, pools: Sequence[Pooling]):
+        from probes.kernels import KINDS
+
+        self.kinds = np.array([KINDS[each.name] for each in pools])
+        self.numbers = np.array([each.number for each in pools], np.float32)
+
+
+def evaluator(
+    data: FeatureSet, theta: Tensor, pools: Sequence[Pooling], doubled: Tensor, scores: Tensor, with_gradient: bool
+) -> Callable[[Sequence[Span]], Tensor]:
+    """Return what evaluates the clips of some spans: it fills their ``scores`` and returns their share of the gradient.
+
+    Args:
+        theta: float32 [probes, width + 1].
+        doubled: float32 [clips], twice the clips' weights.
+        scores: float32 [clips, probes].
+        with_gradient: without, the gradient stays 0; the derivative of the bias is left alone in any case.
+    """
+    from probes import kernels
+
+    arrays, pooled, out = Arrays(data, doubled), Pools(pools), scores.numpy()
+
+    def one(spans: Sequence[Span]) -> Tensor:
+        gradient = torch.zeros_like(theta)
+        for window in data.windows(spans):
+            clips, rows = slice(window[0].first, window[-1].last), slice(window[0].start, window[-1].stop)
+            kernels.evaluate(
+                arrays.frames[rows],
+                arrays.norms[rows],
+                arrays.bounds,
+                arrays.offsets[clips.start : clips.stop + 1] - rows.start,
+                arrays.labels[clips],
+                arrays.doubled[clips],
+                pooled.kinds[0],
+                pooled.numbers[0],
+                theta[0].numpy(),
+                with_gradient,
+                out.reshape(-1)[clips],
+                gradient[0].numpy(),
+            )
+        return gradient
+
+    def several(spans: Sequence[Span]) -> Tensor:
+        gradient, slopes = torch.zeros_like(theta), np.empty_like(out)
+        buffer = torch.empty(max(span.rows for span in spans), data.width)
+        for span in (span for window in data.windows(spans) for span in window):
+            clips = slice(span.first, span.last)
+            block = arrays.normalised(slice(span.start, span.stop), slice(span.stop, span.stop + span.rows), buffer)
+            z = _forward(block, theta[:, :-1])
+            arrays.pool(z, clips, pooled, theta, out[clips], slopes[clips])
+            if with_gradient:
+                gradient[:, :-1].addmm_(z, block)
+        return gradient
+
+    return one if len(theta) == 1 else several
+
+
+def walk(
+    data: FeatureSet,
+    order: Sequence[int],
+    adam: Adam,
+    pools: Sequence[Pooling],
+    weight_decay: Tensor,
+    clip_weights: Tensor,
+) -> None:
+    """Take one step of Adam for each clip of ``order``; the arguments are those of ``probes.adam.epoch``."""
+    arrays, pooled, steps = Arrays(data, 2 * clip_weights), Pools(pools), adam.steps
+    work = _walk_one if len(adam.theta) == 1 else _walk_several
+    for clips in data.clip_windows(order):
+        work(arrays, np.array(clips), adam, pooled, weight_decay.numpy(), steps)
+        steps += len(clips)
+
+
+def _walk_one(arrays: Arrays, order: NDArray[np.int64], adam: Adam, pooled: Pools, decay: Floats, steps: int) -> None:
+    from probes import kernels
+
+    kernels.walk(
+        arrays.frames,
+        arrays.norms,
+        arrays.bounds,
+        arrays.offsets,
+        order,
+        arrays.labels,
+        arrays.doubled,
+        pooled.kinds[0],
+        pooled.numbers[0],
+        decay[0],
+        adam.theta[0].numpy(),
+        adam.mean[0].numpy(),
+        adam.square[0].numpy(),
+        adam.settings,
+        steps,
+    )
+
+
+def _walk_several(
+    arrays: Arrays, order: NDArray[np.int64], adam: Adam, pooled: Pools, decay: Floats, steps: int
+) -> None:
+    from probes import kernels
+
+    gradient, buffer = torch.empty_like(adam.theta), arrays.buffer()
+    theta, begun = adam.theta.numpy(), gradient.numpy()
+    flat = [each.view(-1).numpy() for each in (adam.theta, gradient, adam.mean, adam.square)]
+    scores, slopes = np.empty((1, len(theta)), np.float32), np.empty((1, len(theta)), np.float32)
+    starts = arrays.offsets.tolist()
+    clips = order.tolist()
+    for number, (clip, coming) in enumerate(zip(clips, [*clips[1:], clips[-1]], strict=True), steps + 1):
+        rows, following = slice(starts[clip], starts[clip + 1]), slice(starts[coming], starts[coming + 1])
+        block = arrays.normalised(rows, following, buffer)
+        z = _forward(block, adam.theta[:, :-1])
+        arrays.pool(z, slice(clip, clip + 1), pooled, adam.theta, scores, slopes)
+        kernels.begin_all(begun, theta, decay, slopes[0])
+        gradient[:, :-1].addmm_(z, block)
+        kernels.step(*flat, adam.settings, number)
+
+
+def _forward(rows: Tensor, weights: Tensor) -> Tensor:
+    """Return weights [probes, width] · rowsᵀ [width, n], contiguous [probes, n]."""
+    if len(weights) < MANY:
+        return weights @ rows.T
+    return (rows @ weights.T.contiguous()).T.contiguous()
