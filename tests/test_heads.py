@@ -23,6 +23,7 @@ TINY = {
     "linear": {"steps": 6},
     "mlp": {"sizes": (16, 8), "epochs": 3},
     "sync": {"sizes": (16, 8), "epochs": 3, "tau": 2, "batch": 50},
+    "ntp": {"width": 16, "blocks": 1, "heads": 2, "context": 12, "batch": 60, "warmup": 2, "epochs": 3},
     "cosine": {},
     "late-fusion": {"combine": "standardised"},
 }

@@ -25,6 +25,7 @@ HEADS: Mapping[str, str] = {
     "linear": "probes.heads.linear:LinearProbe",
     "mlp": "probes.heads.mlp:MlpProbe",
     "sync": "probes.heads.sync:SyncProbe",
+    "ntp": "probes.heads.ntp:NtpProbe",
     "cosine": "probes.heads.cosine:CosineScore",
     "late-fusion": "probes.heads.fusion:LateFusion",
 }
