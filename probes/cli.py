@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avfeat.console import errors_to_exit
-from probes import cli_eval, cli_explain, cli_pages, cli_sweep, cli_tables
+from probes import cli_eval, cli_explain, cli_made, cli_pages, cli_sweep, cli_tables
 from probes.cli_eval import metrics_table
 from probes.cli_options import (
     ClassWeight,
@@ -145,21 +145,7 @@ def score(
         raise typer.Exit(FINISHED_WITH_FAILURES)
 
 
-@app.command(epilog="Example: probes import-checkpoint model.ckpt --feature xlsr-2b -o probe.safetensors")
-@errors_to_exit()
-def import_checkpoint(
-    checkpoint: Annotated[Path, typer.Argument(help="A Lightning .ckpt of the official linear trainer.")],
-    feature: Annotated[str, typer.Option(help="The stored feature that it reads.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The probe's file.")],
-) -> None:
-    """Make a probe of an official checkpoint, with identical scores; nothing in the checkpoint is run."""
-    from probes.official import import_linear
-
-    probe = import_linear(checkpoint, feature)
-    probe.save(out)
-    print(f"wrote {out}: {feature}, {probe.widths_[0]} wide")
-
-
+cli_made.mount(app)
 cli_pages.mount(app)
 
 

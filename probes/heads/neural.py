@@ -54,14 +54,15 @@ class NeuralProbe(Probe):
         """
         probe = cls(**{name: _restored(value) for name, value in facts["parameters"].items()})
         network = probe.make_network(facts["widths"])
-        load_state(network, {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}, cls.kind)
+        found = {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}
+        load_state(network, found, "The file", cls.kind)
         return probe.set_network(network, facts["features"], facts["widths"], {}).take_facts(facts)
 
     def _place(self, data: FeatureSet) -> torch.device:
         return data.device if self.device is None else torch.device(resolve_device(self.device))
 
 
-def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str, kind: str) -> None:
     """Put tensors into a network: each that it needs, no other, all of its shapes, all finite.
 
     Raises:
@@ -71,11 +72,11 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> No
     found = {name: tuple(value.shape) for name, value in state.items()}
     wrong = [name for name in sorted(needed.keys() | found.keys()) if needed.get(name) != found.get(name)]
     if wrong:
-        lines = [f"{name} {found.get(name, 'missing')}, needed {needed.get(name, 'not at all')}" for name in wrong[:3]]
-        raise ProbeError(f"These tensors are not those of this {what} head: {'; '.join(lines)}.")
+        lines = [f"{name} is {found.get(name, 'missing')} but needed {needed.get(name, 'not')}" for name in wrong[:3]]
+        raise ProbeError(f"{source} does not hold the tensors of this {kind} head: {'; '.join(lines)}.")
     bad = [name for name, value in state.items() if not bool(value.isfinite().all())]
     if bad:
-        raise ProbeError(f"The tensor {bad[0]} of a {what} head has a value that is not finite.")
+        raise ProbeError(f"{source} holds a {kind} head whose tensor {bad[0]} is not all finite.")
     network.load_state_dict(dict(state))
 
 
