@@ -3,7 +3,8 @@
 Three kinds are told apart by what they hold:
 
     linear   ssr-dfd's Lightning .ckpt: ``head.weight`` [1, width] and ``head.bias`` [1]
-    mlp      AVH-Align/sup's Lightning .ckpt: ``mlp`` and ``visual_proj`` with ``audio_proj``, or ``proj`` for one feature
+    mlp      AVH-Align/sup's Lightning .ckpt: ``mlp`` and, for two features, ``visual_proj`` and ``audio_proj``, for one
+             ``proj``
     sync     AVH-Align's .pt: the tensors of mlp with two features, no Lightning hyper-parameters, the trainer's
              arguments beside them
 

@@ -5,8 +5,12 @@ import pytest
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
+from typer.testing import CliRunner
 
 from avfeat.errors import ProbeError
+from avfeat.manifest import DatasetInfo, Manifest, Row
+from avfeat.store import write_feature
+from probes.cli import app
 from probes.featureset import FeatureSet
 from probes.heads.cosine import CosineScore
 from probes.heads.fusion import LateFusion, choose
@@ -107,3 +111,26 @@ def test_what_cannot_be_fused_is_refused():
     )
     with pytest.raises(ProbeError, match="reads sound 3 wide, another 5 wide"):
         LateFusion([one, narrow]).fit(train)
+
+
+def test_the_command_fuses_files_and_standardises_over_stored_clips(tmp_path):
+    train = three()
+    paths = []
+    for k, probe in enumerate(two_probes(train)):
+        paths.append(tmp_path / f"{k}.safetensors")
+        probe.save(paths[-1])
+    rows = [Row(clip_id, f"{clip_id}.mp4", "val", int(train.labels[k])) for k, clip_id in enumerate(train.clip_ids)]
+    manifest = Manifest.from_rows(rows, DatasetInfo("tiny"))
+    for name, columns in zip(NAMES, train.columns, strict=True):
+        clips = {clip_id: train[k][:, columns].numpy() for k, clip_id in enumerate(train.clip_ids)}
+        write_feature(tmp_path / "store", manifest, name, clips, rate_hz=25.0, first_seconds=0.02, dtype="float32")
+    out = tmp_path / "fused.safetensors"
+    command = ["fuse", *map(str, paths), "-o", str(out), "--combine", "standardised"]
+    refused = CliRunner().invoke(app, command)
+    assert (refused.exit_code, out.exists()) == (1, False)
+    assert "name --store and --over" in refused.output
+    done = CliRunner().invoke(app, [*command, "--store", str(tmp_path / "store"), "--over", "tiny:val"])
+    assert done.exit_code == 0, done.output
+    assert "late-fusion of sound (3 wide) + lips.a (8 wide) + lips.v (8 wide)" in done.output
+    by_hand = LateFusion([load_probe(path) for path in paths], "standardised").fit(train)
+    np.testing.assert_allclose(load_probe(out).decision_function(train), by_hand.decision_function(train), atol=1e-6)
