@@ -156,7 +156,7 @@ class Manifest:
         except FileNotFoundError:
             raise ManifestError(f"{path} does not exist; make it with: avfeat manifest build.") from None
         except (OSError, pa.ArrowException) as error:
-            raise ManifestError(f"{path} cannot be read as a manifest: {error}.") from error
+            raise ManifestError(f"{path} cannot be read as a manifest: {str(error).rstrip('.')}.") from error
         facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         if facts.get(f"{_PREFIX}format") != FORMAT:
             found = facts.get(f"{_PREFIX}format", "none")

@@ -270,7 +270,7 @@ def test_a_file_that_is_no_manifest_is_refused_with_what_it_is(tmp_path: Path) -
     with pytest.raises(ManifestError, match="does not exist"):
         Manifest.read(tmp_path / "none.parquet")
     (tmp_path / "text").write_text("clip_id,path\n")
-    with pytest.raises(ManifestError, match="text cannot be read as a manifest"):
+    with pytest.raises(ManifestError, match=r"text cannot be read as a manifest: .*[^.]\.$"):
         Manifest.read(tmp_path / "text")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other")
     with pytest.raises(ManifestError, match="not a manifest of format 1"):
