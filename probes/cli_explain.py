@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,8 +20,12 @@ app = typer.Typer(
     help="When and where in a clip a probe's score comes from.", no_args_is_help=True, rich_markup_mode=None
 )
 
+FINISHED_WITH_FAILURES = 3
+
 ProbeFile = Annotated[Path, typer.Argument(help="A probe's file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Weights = Annotated[Path | None, typer.Option(help="Where the encoder's weights are now.")]
+Device = Annotated[str, typer.Option(help="The encoder's device: auto, cpu or cuda:N.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of the media.", show_default="as the manifest says")]
 
 
@@ -80,6 +85,89 @@ def silence(
     folder = listed.media_root(root)
     found = leading_silence(head, loaded, {each: folder / listed.row(each).path for each in loaded.data.clip_ids})
     print(json.dumps(found.facts(), indent=2) if as_json else "\n".join(_silence_lines(found)))
+
+
+@app.command(epilog="Example: probes explain spatial probe.safetensors talk.mp4 -o map.png")
+@errors_to_exit()
+def spatial(
+    probe: ProbeFile,
+    video: Annotated[Path, typer.Argument(help="A media file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .png, .svg or .pdf.")],
+    frame: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="A frame, 25 a second; several are all drawn.", show_default="the highest"),
+    ] = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Draw which patches of a picture a linear probe's score comes from; for CLIP, DINOv2 and FSFM."""
+    from avfeat.options import Options
+    from probes.explain.spatial import explainer, facts
+    from probes.figures.heat import draw
+    from probes.figures.style import check_suffix
+    from probes.probe_file import load_probe
+
+    check_suffix(out)
+    taking = explainer(load_probe(probe), weights=weights, options=Options(device=device))
+    maps = taking.explain(video, frame)
+    draw(maps, out, video.name)
+    told = [facts(found) for found in maps]
+    print(json.dumps(told, indent=2) if as_json else "\n".join([*map(_spatial_line, told), f"wrote {out}"]))
+
+
+@app.command(epilog="Example: probes explain clicks probe.safetensors exddv.parquet --split test -o clicks")
+@errors_to_exit()
+def clicks(
+    probe: ProbeFile,
+    manifest: Annotated[Path, typer.Argument(help="The manifest of ExDDV, of avfeat manifest build exddv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder for clicks.csv and the figure.")],
+    split: Annotated[str | None, typer.Option(help="A split.", show_default="all clips")] = None,
+    root: Root = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Folder of ExDDV.csv.", show_default="that of the media")
+    ] = None,
+    weights: Weights = None,
+    device: Device = "auto",
+) -> None:
+    """Hold maps against human clicks: their error, that of the frame's and the face's middle, and draw figure 4.
+
+    Exit code 3: finished, but some clips could not be judged.
+    """
+    from avfeat.manifest import Manifest
+    from avfeat.options import Options
+    from probes.explain.click_study import judge_and_keep
+    from probes.explain.clicks import write_errors
+    from probes.explain.spatial import explainer
+    from probes.figures import figure4
+    from probes.probe_file import load_probe
+
+    listed = Manifest.read(manifest)
+    folder = listed.media_root(root)
+    taking = explainer(load_probe(probe), weights=weights, options=Options(device=device))
+    judged, failed, examples = judge_and_keep(taking, listed.select(split), folder, annotations or folder, _tell)
+    for each in failed:
+        print(each.detail, file=sys.stderr)
+    write_errors(out / "clicks.csv", judged)
+    paths = figure4.draw(judged, out, examples=examples)
+    print(align(figure4.table(judged)))
+    print(f"wrote {', '.join(map(str, [out / 'clicks.csv', *paths]))}")
+    if failed:
+        raise typer.Exit(FINISHED_WITH_FAILURES)
+
+
+def _tell(done: int, of: int) -> None:
+    if done % 20 == 0 or done == of:
+        print(f"{done} of {of} clips", file=sys.stderr, flush=True)
+
+
+def _spatial_line(told: Mapping[str, Any]) -> str:
+    rest = ", ".join(f"{name} {part:+.3f}" for name, part in told["rest"].items())
+    x, y = told["highest"]["shares"]
+    return (
+        f"frame {told['frame']} ({told['seconds']:.2f} s): probability {told['probability']:.4f}, score "
+        f"{told['score']:.4f} = patches {told['patches']:+.3f}, {rest}; highest patch at x {x:.3f}, y {y:.3f}"
+    )
 
 
 def _silence_lines(found: Silence) -> list[str]:
