@@ -14,8 +14,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,demo]'
 	touch $@
 
-demo: $(READY)  ## the whole path on rendered data: no weights, no data to download
-	$(BIN)/python -m demo.run
+demo: $(READY)  ## the whole path on rendered data: no weights, no data to download; one thread to a process, as in test
+	OMP_NUM_THREADS=1 $(BIN)/python -m demo.run
 
 test: $(READY)  ## one thread to a process: the processes already fill the cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

@@ -288,7 +288,7 @@ def worker_count(asked: int | None, clips: int) -> int:
 
 def feature_attributes(encoder: Encoder, name: FeatureName, views: ViewSettings) -> dict[str, Any]:
     """Return what a feature says of itself in the store: its card, all that decides its numbers, and the versions."""
-    card = encoder.card
+    card = encoder.card.untrained() if name.is_random else encoder.card
     reads = card.output(name).reads
     provenance = {key: value for key, value in encoder.provenance.items() if key != "versions"}
     identity: dict[str, Any] = {

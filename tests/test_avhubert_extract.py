@@ -31,6 +31,7 @@ def test_a_trimmed_feature_of_random_weights_is_stored_under_its_own_name_with_a
     assert identity["provenance"]["weights"] == "random"
     assert identity["provenance"]["seed"] == 7
     assert identity["provenance"]["trim_silence"] is True
+    assert "random numbers for weights" in feature.attributes["summary"] and not feature.attributes["self_supervised"]
     assert "non-commercial research only" in feature.attributes["licence_note"]
 
 

@@ -195,11 +195,12 @@ def describe(name: str) -> dict[str, object]:
     card, module = card_of(trained), _module(trained)
     if trained != name and not card.weights:
         raise EncoderError(f"{name}: {trained} has no weights that could be random.")
+    card = card if trained == name else card.untrained()
     missing = module.missing(name) if hasattr(module, "missing") and trained == name else ""
     settings = module.SETTINGS[trained] if hasattr(module, "SETTINGS") else {}
     return {
         "name": name,
-        "summary": card.summary if trained == name else f"{card.summary}; here with random numbers for weights",
+        "summary": card.summary,
         "streams": [stream for stream in card.outputs if stream],
         "reads": {stream: [view.kind for view in output.reads] for stream, output in card.outputs.items()},
         "width": {stream: output.width for stream, output in card.outputs.items()},
@@ -207,7 +208,7 @@ def describe(name: str) -> dict[str, object]:
         "first_seconds": card.first_seconds,
         "layers": card.layers,
         "gflop_per_second": card.gflop_per_second,
-        "self_supervised": card.self_supervised and trained == name,
+        "self_supervised": card.self_supervised,
         "licence": card.licence,
         "licence_note": card.licence_note,
         "source": card.source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -108,6 +108,10 @@ class Card:
     weights: tuple[WeightFile, ...] = ()
     self_supervised: bool = True
     gflop_per_second: float | None = None
+
+    def untrained(self) -> Card:
+        """Return the card of the same network with random numbers for weights."""
+        return replace(self, summary=f"{self.summary}; here with random numbers for weights", self_supervised=False)
 
     def output(self, name: FeatureName) -> Output:
         """Return the output that ``name`` asks for.
