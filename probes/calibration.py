@@ -1,4 +1,9 @@
-"""Do the probabilities mean what they say? Reliability by bins, and the one temperature that mends them best."""
+"""Do the probabilities mean what they say? Reliability by bins, and the line and unit that mend them best.
+
+The probability of fake is sigmoid(2 (s - line) / unit). With line 0 the unit is a temperature (Guo et al. 2017), which
+says how sure the probe may be; with a line of its own this is Platt's scaling (1999), which also moves the score from
+which on a clip is called fake.
+"""
 
 from __future__ import annotations
 
@@ -81,3 +86,39 @@ def best_temperature(scores: ArrayLike, labels: ArrayLike) -> float:
         if abs(step) < 1e-9 * scale:
             break
     return 1 / scale
+
+
+def best_line(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
+    """Return the line and unit with the lowest cross-entropy of sigmoid(2 (s - line) / unit).
+
+    The loss is convex in slope and offset; Newton's method with halved steps finds them.
+
+    Raises:
+        ProbeError: one class only; or no positive unit is best, because the scores rank clips worse than chance or
+            separate them entirely.
+    """
+    Ranking(scores, labels)
+    values, truth = np.asarray(scores, np.float64), np.asarray(labels, np.float64)
+    if values[truth == 1].mean() <= values[truth == 0].mean():
+        raise ProbeError("No line can be fitted: the scores rank clips no better than chance.")
+    if values[truth == 1].min() >= values[truth == 0].max():
+        raise ProbeError("No line can be fitted: the scores separate the clips entirely.")
+    middle, size = float(values.mean()), float(values.std())
+    columns = np.stack([(values - middle) / size, np.ones_like(values)], axis=1)
+
+    def loss(point: Numbers) -> float:
+        logits = columns @ point
+        return float(np.mean(np.logaddexp(0, logits) - truth * logits))
+
+    point = np.zeros(2)
+    for _ in range(100):
+        stated = probabilities(columns @ point / 2)
+        curvature = columns.T @ (columns * (stated * (1 - stated))[:, None])
+        step = np.linalg.solve(curvature, columns.T @ (stated - truth))
+        while loss(point - step) > loss(point) + 1e-15:
+            step /= 2
+        point -= step
+        if np.abs(step).max() < 1e-9:
+            break
+    slope, offset = point.tolist()
+    return middle - size * offset / slope, 2 * size / slope

@@ -130,7 +130,7 @@ def score(
     device: Annotated[str, typer.Option(help="The encoder's device: auto, cpu or cuda:N.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score new files; higher is more likely fake, above 0 is called fake."""
+    """Score new files: higher is more likely fake, and from the probe's line on (0, unless calibrated) called fake."""
     from avfeat.options import Options
     from probes.score import score_files
 
@@ -181,7 +181,8 @@ def _ending(result: Result) -> str:
 def _score_lines(facts: dict[str, Any]) -> list[str]:
     if "error" in facts:
         return [f"{facts['path']}  {facts['error']}: {facts['detail']}"]
-    lines = [f"{facts['path']}  score {facts['score']:.4f}  probability of fake {facts['probability']:.4f}"]
+    how = "calibrated" if facts["calibrated"] else "not calibrated"
+    lines = [f"{facts['path']}  score {facts['score']:.4f}  probability of fake {facts['probability']:.4f} ({how})"]
     frames = facts.get("frames")
     if frames:
         for k, value in enumerate(frames["scores"]):

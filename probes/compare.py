@@ -1,15 +1,22 @@
-"""Are two probes of the same clips different? DeLong's test of two correlated AUCs."""
+"""Are two probes of the same clips different? DeLong's test of two correlated AUCs, and paired bootstrap intervals."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from avfeat.errors import ProbeError
-from probes.metrics import Ranking
+from probes.evaluation import Asked, load_test, speaker_groups
+from probes.heads import Head
+from probes.intervals import REPLICATES, Measure, difference, measure
+from probes.loading import Choice, Loaded, Source
+from probes.metrics import METRICS, Ranking
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,31 @@ class Comparison:
     high: float
     z: float
     p: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two probes on one test set.
+
+    clips: those that both can score; left_out: those that only one can.
+    first, second, difference: by metric; the difference is first less second.
+    delong: DeLong's test of the two AUCs, which takes clips to be independent.
+    """
+
+    name: str
+    clips: int
+    left_out: int
+    first: Mapping[str, Measure]
+    second: Mapping[str, Measure]
+    difference: Mapping[str, Measure]
+    delong: Comparison
+
+    def facts(self) -> dict[str, Any]:
+        """Plain data; a z that is not finite becomes null."""
+        found = asdict(self)
+        if not np.isfinite(self.delong.z):
+            found["delong"]["z"] = None
+        return found
 
 
 def delong(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> Comparison:
@@ -51,6 +83,53 @@ def delong(first: ArrayLike, second: ArrayLike, labels: ArrayLike) -> Comparison
     half = 1.959963984540054 * deviation
     p = math.erfc(abs(z) / math.sqrt(2))
     return Comparison(float(areas[0]), float(areas[1]), difference, difference - half, difference + half, z, p)
+
+
+def compare_probes(
+    first: Head,
+    second: Head,
+    stores: Sequence[Path],
+    tests: Sequence[str],
+    metrics: Sequence[str] = tuple(METRICS),
+    intervals_by: str = "clip",
+    replicates: int = REPLICATES,
+) -> tuple[Compared, ...]:
+    """Compare two probes, of the same or of different features, on the clips of each test set that both can score.
+
+    Raises:
+        ProbeError: no clip that both can score, one class only, or frames that a probe cannot read.
+        StoreError, ManifestError: a store, manifest, split or feature is not there.
+    """
+    asked = Asked(tuple(metrics), intervals_by, replicates)
+    return tuple(_compare(first, second, stores, choice, asked) for choice in map(Choice.parse, tests))
+
+
+def _compare(first: Head, second: Head, stores: Sequence[Path], choice: Choice, asked: Asked) -> Compared:
+    scores: list[dict[str, float]] = []
+    for probe in (first, second):
+        loaded = load_test(Source(stores, probe.features_), choice, asked)
+        own: NDArray[np.float32] = probe.decision_function(loaded.data)
+        scores.append(dict(zip(loaded.data.clip_ids, own.tolist(), strict=True)))
+    rows = [row for row, clip_id in enumerate(loaded.data.clip_ids) if clip_id in scores[0]]
+    if not rows:
+        raise ProbeError(f"{choice}: there is no clip that both probes can score.")
+    one, other = (np.array([each[loaded.data.clip_ids[row]] for row in rows]) for each in scores)
+    labels, groups = loaded.data.labels.numpy()[rows], _groups(loaded, rows, asked)
+    names, times = asked.metrics, asked.replicates
+    return Compared(
+        str(choice),
+        len(rows),
+        len(scores[0].keys() ^ scores[1].keys()),
+        measure(one, labels, names, groups=groups, replicates=times),
+        measure(other, labels, names, groups=groups, replicates=times),
+        difference(one, other, labels, names, groups=groups, replicates=times),
+        delong(one, other, labels),
+    )
+
+
+def _groups(loaded: Loaded, rows: Sequence[int], asked: Asked) -> list[str | None] | None:
+    groups = speaker_groups(loaded, asked.intervals_by)
+    return None if groups is None else [groups[row] for row in rows]
 
 
 def _placed(own: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

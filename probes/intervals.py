@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,6 +105,38 @@ def spread(
         low, high = np.nanquantile(np.concatenate([*drawn[name], [own.mean()]]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         sd = float(own.std(ddof=1)) if len(own) > 1 else None
         found[name] = Spread(float(own.mean()), sd, float(low), float(high))
+    return found
+
+
+def difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    labels: ArrayLike,
+    names: Sequence[str] = tuple(METRICS),
+    *,
+    groups: Sequence[str | None] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> dict[str, Measure]:
+    """Return each metric of ``first`` less that of ``second``, whose interval draws the same clips for both.
+
+    Args:
+        first, second: [clips], the scores of two probes; the rest as of ``measure``.
+
+    Raises:
+        ProbeError: unknown metric, or clips of one class only.
+    """
+    one, other = Ranking(first, labels), Ranking(second, labels)
+    metrics = metrics_named(tuple(names))
+    drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in metrics}
+    for weights in chain(draws(len(np.asarray(labels)), groups, replicates, seed), [None]):
+        curves = one.curve(weights), other.curve(weights)
+        for name, metric in metrics.items():
+            drawn[name].append(metric(curves[0]) - metric(curves[1]))
+    found = {}
+    for name, parts in drawn.items():
+        low, high = np.nanquantile(np.concatenate(parts), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        found[name] = Measure(float(parts[-1][0]), float(low), float(high))
     return found
 
 

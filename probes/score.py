@@ -22,6 +22,8 @@ class Scored:
     """One file: its score and probability of being fake, or one sentence why it has none.
 
     frames: score of each frame, at ``first_seconds + k * step_seconds``.
+    line: the score from which on a clip is called fake.
+    calibrated: whether the probability was fitted to how often such clips are fake.
     """
 
     path: Path
@@ -32,12 +34,15 @@ class Scored:
     step_seconds: float = 0.0
     error: str = ""
     detail: str = ""
+    line: float = 0.0
+    calibrated: bool = False
 
     def facts(self, with_frames: bool) -> dict[str, Any]:
         """Plain data."""
         if self.score is None:
             return {"path": str(self.path), "error": self.error, "detail": self.detail}
         found: dict[str, Any] = {"path": str(self.path), "score": self.score, "probability": self.probability}
+        found |= {"line": self.line, "calibrated": self.calibrated}
         if with_frames and self.frames is not None:
             times = {"first_seconds": self.first_seconds, "step_seconds": self.step_seconds}
             found["frames"] = {**times, "scores": [round(float(each), 6) for each in self.frames]}
@@ -85,4 +90,6 @@ def _score(probe: Any, path: Path, rows: dict[str, NDArray[np.float32]], attribu
         probe.frame_scores(clip)[0],
         first,
         1 / rate,
+        line=float(probe.line_),
+        calibrated="calibration" in probe.facts_,
     )

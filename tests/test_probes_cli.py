@@ -18,7 +18,7 @@ from avfeat.options import Options
 from avfeat.run import extract
 from avfeat.store import open_store, write_feature
 from probes.cli import app
-from probes.probe_file import load_probe
+from probes.probe_file import load_probe, read_probe, write_probe
 from tests.ragged import planted_arrays, write_planted
 
 
@@ -237,6 +237,21 @@ def test_new_files_get_the_scores_that_stored_ones_get(tones):
         np.testing.assert_allclose(facts["frames"]["scores"], probe.frame_scores([rows])[0], atol=2e-2)
         assert facts["frames"]["step_seconds"] == 0.04
     assert found[0]["score"] < 0 < found[1]["score"]
+
+
+def test_a_calibrated_probe_gives_its_probability_and_says_so(tones, tmp_path):
+    probe = tmp_path / "probe.safetensors"
+    load_probe(tones / "probe.safetensors").save(probe, load_probe(tones / "probe.safetensors").facts_)
+    plain = call("score", probe, tones / "t13.wav")
+    assert plain.output.strip().endswith("(not calibrated)")
+    head, tensors, facts = read_probe(probe)
+    write_probe(probe, head, tensors, {**facts, "line": [0.5, 4.0], "calibration": {}})
+    found = json.loads(call("score", probe, tones / "t13.wav", "--json").stdout)[0]
+    assert found["probability"] == pytest.approx(1 / (1 + np.exp(-2 * (found["score"] - 0.5) / 4)))
+    assert (found["line"], found["calibrated"]) == (0.5, True)
+    assert (
+        f"probability of fake {found['probability']:.4f} (calibrated)" in call("score", probe, tones / "t13.wav").output
+    )
 
 
 def test_a_file_that_cannot_be_scored_is_a_line_and_exit_code_3(tones, tmp_path):
