@@ -59,7 +59,7 @@ def latex(grid: Grid) -> str:
             r"\centering",
             rf"\caption{{{_escape(grid.title)}}}",
             rf"\label{{tab:{grid.name}}}",
-            r"\resizebox{\textwidth}{!}{%",
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             heads + r" \\",
@@ -143,10 +143,16 @@ def _latex_cell(entry: Entry) -> str:
             text += rf"\\ \scriptsize {paper} (${entry.difference:+.1f}$)"
     if not text:
         return ""
-    return rf"\shortstack{{{text}}}" if not entry.grey else rf"\textcolor{{gray}}{{\shortstack{{{text}}}}}"
+    stack = rf"\begin{{tabular}}{{@{{}}c@{{}}}}{text}\end{{tabular}}"
+    return rf"\textcolor{{gray}}{{{stack}}}" if entry.grey else stack
 
 
 def _escape(text: str) -> str:
     """Return text with the characters that mean something to LaTeX made harmless."""
     text = re.sub(r"([&%$#_{}])", r"\\\1", text.replace("\\", r"\textbackslash "))
-    return text.replace("→", r"$\to$").replace("±", r"$\pm$").replace("~", r"\textasciitilde ")
+    return (
+        text.replace("→", r"$\to$")
+        .replace("±", r"$\pm$")
+        .replace("~", r"\textasciitilde ")
+        .replace("^", r"\textasciicircum ")
+    )
