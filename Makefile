@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CLIPS ?= ../shared/clips
+STORES ?= demo/out/store
+OUT ?= demo/out/results
+JOBS ?= $(shell nproc)
+PROTOCOLS ?=
 
-.PHONY: install demo test lint real bench clean
+.PHONY: install demo tables report test lint real bench clean
 
 install: $(READY)
 
@@ -16,6 +20,16 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## the whole path on rendered data: no weights, no data to download; one thread to a process, as in test
 	OMP_NUM_THREADS=1 $(BIN)/python -m demo.run
+
+tables: $(READY) $(addsuffix /zarr.json,$(STORES))  ## make tables STORES="one two" OUT=folder PROTOCOLS="table2 figure5"
+	$(BIN)/probes run $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT) --jobs $(JOBS) || [ $$? -eq 3 ]
+	$(BIN)/probes table $(PROTOCOLS) --out $(OUT)
+
+report: tables  ## one page of the same
+	$(BIN)/probes report $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT)
+
+demo/out/store/zarr.json: | $(READY)
+	$(BIN)/python -m demo.run
 
 test: $(READY)  ## one thread to a process: the processes already fill the cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

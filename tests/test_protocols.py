@@ -1,9 +1,11 @@
 """Protocols: the file's schema, faults with their lines, and those that come with the package."""
 
+import tomllib
+
 import pytest
 
 from avfeat.errors import ProtocolError
-from probes.protocol import Recipe, known_protocols, read_protocol
+from probes.protocol import FOLDER, Recipe, known_protocols, read_protocol
 from probes.tables.published import published
 from tests.running import PROTOCOL, write_protocol
 
@@ -106,3 +108,11 @@ def test_table_2_asks_for_14_features_and_9_pairs_and_the_mean_of_the_six_that_a
     *pairs, mean = protocol.columns
     assert set(mean.mean_of) == {column.name for column in pairs if column.train != column.test}
     assert len(published(protocol)) == 140
+
+
+def test_protocols_and_published_numbers_are_part_of_the_package():
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["probes"]
+    packed = {path for pattern in patterns for path in FOLDER.parent.glob(pattern)}
+    assert {path for path in FOLDER.rglob("*") if path.is_file()} <= packed
+    assert (FOLDER.parents[1] / "manifests").resolve() == FOLDER
