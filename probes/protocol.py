@@ -41,7 +41,7 @@ class Recipe:
     """How a probe is made of one row's features.
 
     head: its name, e.g. linear.
-    settings: what the head's class takes, e.g. solver and pool of linear; the seed is not among them.
+    settings: what the head's class takes, e.g. solver and pool of linear; seed and device are not among them.
     seeds: one probe for each; a cell is their mean.
     share: of the training clips, above 0 and up to 1.
     join: ``early`` has one probe read all features of a row side by side, ``late`` has one for each and takes the mean
@@ -193,7 +193,9 @@ def _check_recipe(name: str, recipe: Recipe, document: Document) -> None:
         document.fault((*place, "seeds"), "seeds must be one or several different whole numbers.")
     if not 0 < recipe.share <= 1:
         document.fault((*place, "share"), "the share of training clips must be above 0 and at most 1.")
-    known = [key for key in head_class(recipe.head)().get_params() if key != "seed"]
+    if recipe.head == "late-fusion":
+        document.fault((*place, "head"), "late fusion is made of other heads: name theirs, and say join: late.")
+    known = [key for key in head_class(recipe.head)().get_params() if key not in ("seed", "device")]
     for key in recipe.settings:
         _check_known(key, known, f"setting of {recipe.head}", (*place, "settings", key), document)
     for key, check in (("pool", Pooling.parse), ("solver", settings_for)):

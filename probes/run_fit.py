@@ -38,8 +38,11 @@ def fit_probes(
     taken = fraction(train, share, seeds[0])
     if head == "linear":
         return _fit_linear(settings, seeds, taken, val)
-    kind = head_class(head)
-    return [kind(**settings, seed=seed).fit(taken, validation=val) for seed in seeds]
+    probes = [head_class(head)(**settings) for _ in seeds]
+    for probe, seed in zip(probes, seeds, strict=True):
+        if "seed" in probe.get_params():
+            probe.set_params(seed=seed)
+    return [probe.fit(taken, validation=val) for probe in probes]
 
 
 def score_clips(probes: Sequence[Head], data: FeatureSet) -> NDArray[np.float64]:

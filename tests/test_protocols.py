@@ -31,6 +31,16 @@ def fault(tmp_path, old, new):
             "{head: liner, settings: {solver: lbfgs",
             "there is no head 'liner'; known are linear",
         ),
+        (
+            "{settings: {solver: lbfgs",
+            "{head: late-fusion, settings: {solver: lbfgs",
+            "late fusion is made of other heads: name theirs, and say join: late.",
+        ),
+        (
+            "{solver: lbfgs",
+            "{device: cuda, solver: lbfgs",
+            "there is no setting of linear 'device'; known are class_weight",
+        ),
         ("{solver: lbfgs", "{solver: sgd", "There is no solver 'sgd'; choose adam"),
         (
             "{solver: lbfgs",
