@@ -109,7 +109,7 @@ def code_digest(*modules: str) -> str:
     A release or an edit that may change a number thus never stands beside numbers of another.
     """
     sources = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in _imported(modules)}
-    return digest_of([sources, [version(library) for library in ("numpy", "torch")]])
+    return digest_of([sources, [version(library) for library in ("numba", "numpy", "torch")]])
 
 
 def _lack(feature: str) -> str:
