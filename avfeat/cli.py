@@ -69,17 +69,17 @@ def encoders(
 ) -> None:
     """List the encoders: what each reads and gives, its licence, and what this machine lacks to run it."""
     from avfeat.encoders import catalogue, describe
+    from avfeat.encoders_cli import card, table
 
     rows = [describe(name)] if name else catalogue()
     if as_json:
         print(json.dumps(rows[0] if name else rows, indent=2))
     elif name:
-        facts = {key.replace("_", " "): fact for key, fact in rows[0].items() if fact not in ("", {}, [], None)}
-        print(align([(key, _words(fact)) for key, fact in facts.items()]))
+        print(card(rows[0]))
     else:
-        heads = ("encoder", "reads", "width", "Hz", "layers", "licence", "available")
-        print(align([heads, *map(_encoder_line, rows)]))
-        print("what one lacks, and its whole card: avfeat encoders NAME")
+        print(table(rows))
+        print("its whole card, and where its weights come from: avfeat encoders NAME; NAME-random needs none")
+        print("any other checkpoint that transformers can load: hf:OWNER/NAME or hf:/path/to/folder")
 
 
 @app.command(epilog="Example: avfeat views talk.mp4 -o sheet.png")
@@ -287,33 +287,3 @@ def _print_estimate(plan: Estimate, as_json: bool) -> None:
     elif plan.clips:
         how = f"{plan.sample_clips} clips took {plan.sample_seconds:.1f} s"
         print(f"about {duration(plan.seconds)} on this machine ({how})")
-
-
-def _encoder_line(row: dict[str, object]) -> tuple[object, ...]:
-    name = str(row["name"])
-    if "width" not in row:
-        return (name, "", "", "", "", "", row["missing"])
-    streams = row["streams"]
-    label = f"{name}.{{{','.join(streams)}}}" if isinstance(streams, list) and streams else name
-    return (
-        label,
-        _words(row["reads"]),
-        _words(row["width"]),
-        f"{row['rate_hz']:g}",
-        row["layers"],
-        row["licence"],
-        "yes" if row["available"] else "no",
-    )
-
-
-def _words(value: object) -> str:
-    """Return plain data as a person would write it: each value once, the only key of a dict left out."""
-    if isinstance(value, dict):
-        if set(value) == {""}:
-            return _words(value[""])
-        return "; ".join(f"{key}: {_words(each)}" for key, each in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_words, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)

@@ -60,7 +60,8 @@ class Session:
 
     def __init__(self, manifest: Manifest, root: Path, store: Path, requests: Sequence[Request], options: Options):
         self._root = root
-        self._requests = requests
+        how: Any = {name: getattr(options, name) for name in ("dtype_compute", "compile")}
+        self._requests = [replace(request, **how) for request in requests]
         self._options = options
         self._group = Group.ensure(store, manifest, options.part_clips)
         self._paths = dict(zip(manifest.clip_ids, manifest.table["path"].to_pylist(), strict=True))
@@ -98,17 +99,14 @@ class Session:
         if not needed:
             return
         self._device = resolve_device(self._options.device)
-        how: Any = {name: getattr(self._options, name) for name in ("dtype_compute", "compile")}
-        requests = [replace(request, device=self._device, **how) for request in self._requests]
-        for request in requests:
+        for request in self._requests:
             wanted = tuple(name for name in request.wanted if str(name) in needed)
             if wanted:
-                self._encoders.append(build_encoder(replace(request, wanted=wanted)))
-        made_by = {str(name): request for request in requests for name in request.wanted}
+                self._encoders.append(build_encoder(replace(request, wanted=wanted, device=self._device)))
+        asked = {str(name): _asked(request) for request in self._requests for name in request.wanted}
         for encoder in self._encoders:
             for name in encoder.wanted:
-                asked = _asked(made_by[str(name)])
-                attributes = feature_attributes(encoder, name, self._options.views) | {"asked": asked}
+                attributes = feature_attributes(encoder, name, self._options.views) | {"asked": asked[str(name)]}
                 width = encoder.card.output(name).width
                 self._ensure(str(name), attributes, width, self._options.dtype)
         if any(self._follows_face(name) for name in needed):

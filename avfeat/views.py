@@ -31,6 +31,16 @@ class View:
     fit: Literal["", "squash", "centre", "letterbox"] = ""
     recipe: Literal["", "colour", "steady", "plain", "still"] = ""
 
+    def words(self) -> str:
+        """Return what it is in words: its type, its shape, how it is made."""
+        if self.kind == "sound":
+            return "sound: float32 [samples], 16 kHz, mono"
+        if self.kind == "track":
+            return "track: 68 points and 52 blendshapes of the followed face, for each frame"
+        channels = "" if self.kind == "mouth" and not self.recipe else ", 3"
+        made = ", ".join(filter(None, (self.resample, self.fit, self.recipe)))
+        return f"{self.kind}: uint8 [frames, {self.size_px}, {self.size_px}{channels}]" + (f", {made}" if made else "")
+
 
 SOUND = View("sound")
 TRACK = View("track")

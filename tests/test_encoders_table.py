@@ -1,5 +1,6 @@
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from avfeat.encoders import build_encoder, card_of, catalogue, describe, known_encoders, resolve
 from avfeat.encoders.base import FeatureName
+from avfeat.encoders_cli import card, table
 from avfeat.errors import EncoderError
 
 PLUGIN = """
@@ -114,3 +116,30 @@ def test_listing_loads_neither_torch_nor_transformers() -> None:
         "print({'torch', 'transformers', 'mediapipe'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_the_list_names_every_encoder_and_what_it_lacks() -> None:
+    rows = catalogue()
+    lines = table(rows).splitlines()
+    assert lines[0].split() == ["encoder", "reads", "width", "Hz", "layers", "licence", "lacks"]
+    for row, line in zip(rows, lines[1:], strict=True):
+        assert line.startswith(str(row["name"]))
+        assert line.endswith("weights") == bool(row["missing"])
+
+
+def test_a_card_says_what_comes_in_and_goes_out_and_what_it_costs() -> None:
+    shown = card(describe("clip-vit-l14"))
+    for fact in (
+        r"input +frame: uint8 \[frames, 224, 224, 3\], bicubic, squash",
+        r"output +float32 \[rows, 1024\]",
+        r"rate, Hz +25\b",
+        r"layers +24\b",
+        r"GFLOP / s of video +4050\b",
+        r"licence +MIT",
+        r"source +https://huggingface.co/openai/clip-vit-large-patch14",
+        r"citation +Radford et al\.",
+        r"final_norm = auto of auto, on, off: the network's last norm",
+        r"missing +weights of openai/clip-vit-large-patch14 are not in the cache|weights +model.safetensors",
+    ):
+        assert re.search(fact, shown), fact
+    assert max(map(len, shown.splitlines())) < 130

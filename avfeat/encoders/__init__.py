@@ -13,7 +13,7 @@ import difflib
 import importlib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -203,7 +203,9 @@ def describe(name: str) -> dict[str, object]:
         "summary": card.summary,
         "streams": [stream for stream in card.outputs if stream],
         "reads": {stream: [view.kind for view in output.reads] for stream, output in card.outputs.items()},
+        "input": {stream: [view.words() for view in output.reads] for stream, output in card.outputs.items()},
         "width": {stream: output.width for stream, output in card.outputs.items()},
+        "output": {stream: f"float32 [rows, {output.width}]" for stream, output in card.outputs.items()},
         "rate_hz": card.rate_hz,
         "first_seconds": card.first_seconds,
         "layers": card.layers,
@@ -214,7 +216,7 @@ def describe(name: str) -> dict[str, object]:
         "source": card.source,
         "citation": card.citation,
         "weights": [file.name for file in card.weights] if trained == name else [f"random numbers, seed {SEED}"],
-        "settings": {key: setting.meaning for key, setting in settings.items()},
+        "settings": {key: asdict(setting) | {"choices": list(setting.choices)} for key, setting in settings.items()},
         "available": not missing,
         "missing": missing,
     }
