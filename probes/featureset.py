@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avfeat.errors import LengthError, ProbeError
+from probes.on_disk import RowFile
 from probes.ragged import Span, cut
 
 UNKNOWN = -1
@@ -32,6 +33,7 @@ class FeatureSet:
     offsets: int64 [clips + 1], where each clip begins.
     labels: int64 [clips], 0 real, 1 fake, -1 unknown.
     widths: width of each feature, in the order of ``features``.
+    file: where the frames are when they are on disk; then ``frames`` is its mapping, in the processor's memory.
     """
 
     frames: Tensor
@@ -41,6 +43,7 @@ class FeatureSet:
     clip_ids: tuple[str, ...]
     features: tuple[str, ...]
     widths: tuple[int, ...]
+    file: RowFile | None = None
 
     @classmethod
     def from_arrays(
@@ -79,8 +82,9 @@ class FeatureSet:
         clip_ids: Sequence[str] | None = None,
         features: Sequence[str] = ("feature",),
         widths: Sequence[int] | None = None,
+        file: RowFile | None = None,
     ) -> FeatureSet:
-        """Take frames [rows, width] that already lie end to end, without copying them.
+        """Take frames [rows, width] that already lie end to end, without copying them; ``file`` if they are its.
 
         Raises:
             ProbeError: no clip, an empty clip, a value that is not finite, a label besides 0 and 1.
@@ -99,12 +103,12 @@ class FeatureSet:
         empty = (offsets.diff() < 1).nonzero()
         if len(empty):
             raise ProbeError(f"Clip {ids[int(empty[0])]} has no frames, so it cannot have a score: leave it out.")
-        norms = inverse_norms(frames, widths)
+        norms = inverse_norms(frames, widths, file)
         bad = (~norms.isfinite()).any(1).nonzero()
         if len(bad):
             clip = int(torch.searchsorted(offsets, bad[0], right=True)) - 1
             raise ProbeError(f"Clip {ids[clip]} has a value that is not finite in frame {int(bad[0] - offsets[clip])}.")
-        return cls(frames, norms, offsets, _as_labels(labels, count), ids, tuple(features), widths)
+        return cls(frames, norms, offsets, _as_labels(labels, count), ids, tuple(features), widths, file)
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -123,8 +127,8 @@ class FeatureSet:
 
     @property
     def device(self) -> torch.device:
-        """Where the frames are."""
-        return self.frames.device
+        """Where the frames are, or, one block at a time, go to from the disk."""
+        return self.labels.device
 
     @cached_property
     def columns(self) -> tuple[slice, ...]:
@@ -134,7 +138,7 @@ class FeatureSet:
     @cached_property
     def spans(self) -> list[Span]:
         """The clips in blocks of about BLOCK_BYTES; on a GPU 32 times as much."""
-        size = BLOCK_BYTES * (32 if self.frames.is_cuda else 1)
+        size = BLOCK_BYTES * (32 if self.device.type == "cuda" else 1)
         return cut(self.offsets, max(64, size // (4 * self.width)))
 
     def runs(self, count: int) -> list[list[Span]]:
@@ -145,12 +149,17 @@ class FeatureSet:
         return [self.spans[start:stop] for start, stop in pairwise(edges)]
 
     def windows(self, spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
-        """Yield the spans in groups, each in memory until the next step."""
-        yield spans
+        """Yield the spans in groups, each held in memory until the next step: all at once when the frames are there."""
+        if self.file is None:
+            return iter([spans])
+        return self.file.windows(spans, lambda span: slice(span.start, span.stop))
 
     def clip_windows(self, order: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Yield the clips in groups, each in memory until the next step."""
-        yield order
+        """Yield clips in groups, as ``windows`` does."""
+        if self.file is None:
+            return iter([order])
+        starts = self.offsets.tolist()
+        return self.file.windows(order, lambda clip: slice(starts[clip], starts[clip + 1]))
 
     def blocks(self, spans: Sequence[Span]) -> Iterator[tuple[Span, Tensor, Tensor]]:
         """Yield each of ``spans`` with its rows in float32 [rows, width] and their inverse norms [rows, features].
@@ -158,7 +167,7 @@ class FeatureSet:
         The rows share one buffer: use them before the next step.
         """
         to_float = self._converter(max(span.rows for span in spans))
-        for span in spans:
+        for span in (span for window in self.windows(spans) for span in window):
             rows = slice(span.start, span.stop)
             yield span, to_float(self.frames[rows]), self.inverse_norms[rows]
 
@@ -169,30 +178,31 @@ class FeatureSet:
         """
         starts = self.offsets.tolist()
         to_float = self._converter(int(self.offsets.diff().max()))
-        for clip in order:
+        for clip in (clip for window in self.clip_windows(list(order)) for clip in window):
             rows = slice(starts[clip], starts[clip + 1])
             yield clip, to_float(self.frames[rows]), self.inverse_norms[rows]
 
     def _converter(self, longest: int) -> Callable[[Tensor], Tensor]:
-        """Return a function from rows as stored to float32 rows, in one buffer when they must be converted."""
-        if self.frames.dtype == torch.float32:
+        """Return a function from rows as stored to float32 rows on our device, in one buffer when they are not."""
+        if (self.frames.dtype, self.frames.device) == (torch.float32, self.device):
             return lambda rows: rows
         buffer = torch.empty(longest, self.width, device=self.device)
         return lambda rows: buffer[: len(rows)].copy_(rows)
 
     def select(self, clips: Sequence[int] | NDArray[Any] | Tensor) -> FeatureSet:
-        """Return a set of these clips, in this order (a copy)."""
+        """Return a set of these clips, in this order (a copy, in memory)."""
         chosen = torch.as_tensor(clips, dtype=torch.int64).tolist()
         starts = self.offsets.tolist()
-        rows = torch.cat([torch.arange(starts[k], starts[k + 1]) for k in chosen]).to(self.device)
+        rows = torch.cat([torch.arange(starts[k], starts[k + 1]) for k in chosen])
         lengths = self.offsets.diff()[chosen]
         return replace(
             self,
-            frames=self.frames[rows],
-            inverse_norms=self.inverse_norms[rows],
+            frames=self.frames[rows.to(self.frames.device)].to(self.device),
+            inverse_norms=self.inverse_norms[rows.to(self.device)],
             offsets=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
             labels=self.labels[chosen],
             clip_ids=tuple(self.clip_ids[k] for k in chosen),
+            file=None,
         )
 
     def with_labels(self, labels: Sequence[int] | NDArray[Any]) -> FeatureSet:
@@ -205,12 +215,12 @@ class FeatureSet:
         return replace(self, labels=_as_labels(labels, len(self)).to(self.device))
 
     def to(self, device: str | torch.device) -> FeatureSet:
-        """Return the same set on ``device``."""
+        """Return the same set on ``device``; frames on disk stay there, and go to it block by block."""
         if self.device == torch.device(device):
             return self
         return replace(
             self,
-            frames=self.frames.to(device),
+            frames=self.frames if self.file else self.frames.to(device),
             inverse_norms=self.inverse_norms.to(device),
             offsets=self.offsets.to(device),
             labels=self.labels.to(device),
@@ -243,7 +253,7 @@ def check_features(data: FeatureSet, features: Sequence[str], widths: Sequence[i
         raise ProbeError(f"{what}: frames are {found}, but the probe reads {needed}.")
 
 
-def inverse_norms(frames: Tensor, widths: Sequence[int]) -> Tensor:
+def inverse_norms(frames: Tensor, widths: Sequence[int], file: RowFile | None = None) -> Tensor:
     """Return 1 / L2 norm of each feature's part of each row, float32 [rows, features]; 0 for a row of zeros.
 
     A row with a value that is not finite gives NaN.
@@ -254,6 +264,8 @@ def inverse_norms(frames: Tensor, widths: Sequence[int]) -> Tensor:
         block = frames[start : start + step].float()
         for k, part in enumerate(_columns(widths)):
             norms[start : start + step, k] = torch.linalg.vector_norm(block[:, part], dim=1)
+        if file is not None:
+            file.let_go(slice(start, start + len(block)))
     inverse = norms.reciprocal()
     inverse[norms == 0] = 0.0
     inverse[~norms.isfinite()] = torch.nan

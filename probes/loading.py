@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from torch import Tensor
 
 from avfeat.errors import LengthError, ProbeError, StoreError
 from avfeat.manifest import Manifest
 from avfeat.store import Feature, Group, open_store
 from probes.align import Rows, join
 from probes.featureset import UNKNOWN, FeatureSet
+from probes.reading import Joined, frames_bytes, read_to_disk, read_to_memory
 
 _COLUMNS = ("speaker", "method", "segments", "audio_segments", "video_segments")
 
@@ -87,12 +90,20 @@ class Loaded:
 class Source:
     """Features of one or several stores, read together.
 
+    Args:
+        stores: their folders.
+        features: what to read of each clip, side by side.
+        memory: bytes that all frames may take, as a number or like ``1GB``: once the sets that were loaded and are
+            still in use would take more than half of it, a further one stays on disk (see on_disk.py). None: no limit.
+
     Raises:
-        ProbeError: no feature is named, or one twice.
+        ProbeError: no feature is named, or one twice; the memory is no size.
         StoreError: a folder is no store.
     """
 
-    def __init__(self, stores: Sequence[Path], features: Sequence[str]):
+    def __init__(self, stores: Sequence[Path], features: Sequence[str], memory: int | str | None = None):
+        self.memory = None if memory is None else _size(memory)
+        self._held: list[weakref.ref[Tensor]] = []
         self.features = tuple(features)
         if not self.features or len(set(self.features)) < len(self.features):
             raise ProbeError(f"Name one or several different features; these are {', '.join(features) or 'none'}.")
@@ -153,10 +164,9 @@ class Source:
         if not used:
             raise ProbeError(f"{choice}: no clip is left to work on: {count}.")
         chosen = [clip_ids[row] for row in used]
-        frames, offsets = _read(streams, chosen, joined)
+        features = [stream.feature for stream in streams]
         known = [UNKNOWN if labels[row] is None else labels[row] for row in used]
-        widths = [stream.feature.width for stream in streams]
-        data = FeatureSet.from_frames(frames, offsets, known, chosen, self.features, widths)
+        data = self._read(features, chosen, joined, known)
         lead = max(range(len(streams)), key=lambda k: streams[k].feature.rate_hz)
         leader = streams[lead].feature
         rows = {name: table[name].take(used).to_pylist() for name in _COLUMNS}
@@ -164,6 +174,20 @@ class Source:
         firsts = [streams[lead].rows(clip_id).first_seconds for clip_id in chosen]
         starts = np.array([at + own[lead][0] * times[1] for at, own in zip(firsts, joined, strict=True)])
         return Loaded(choice, manifest.key, manifest.digest, data, count, rows, times, starts)
+
+    def _read(
+        self, features: Sequence[Feature], clip_ids: Sequence[str], joined: Joined, labels: Sequence[int]
+    ) -> FeatureSet:
+        """Read the clips' rows to where there is room for them."""
+        widths = [feature.width for feature in features]
+        held = sum(frames.nbytes for frames in (each() for each in self._held) if frames is not None)
+        if self.memory is not None and held + frames_bytes(features, joined) > self.memory // 2:
+            file, offsets = read_to_disk(features, clip_ids, joined, self.memory)
+            return FeatureSet.from_frames(file.frames, offsets, labels, clip_ids, self.features, widths, file)
+        frames, offsets = read_to_memory(features, clip_ids, joined)
+        data = FeatureSet.from_frames(frames, offsets, labels, clip_ids, self.features, widths)
+        self._held.append(weakref.ref(data.frames))
+        return data
 
     def _groups(self, key: str) -> list[Group]:
         known = sorted({each for store in self._stores for each in store})
@@ -208,6 +232,19 @@ class Source:
         return having[0][name]
 
 
+def _size(memory: int | str) -> int:
+    """Read ``1GB``, ``500MB``, ``2GiB``, or a number of bytes."""
+    from dask.utils import parse_bytes
+
+    try:
+        size = int(parse_bytes(memory))
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise ProbeError(f"Memory {memory!r} is no size; write one like 1GB, 500MB or 2GiB.")
+    return size
+
+
 def _places(manifest: Manifest) -> set[tuple[str, str]]:
     table = manifest.table
     return set(zip(table["clip_id"].to_pylist(), table["path"].to_pylist(), strict=True))
@@ -246,21 +283,3 @@ def _fault(streams: Sequence[_Stream], clip_id: str) -> tuple[str, str]:
         if stream.fact("length", clip_id) == 0:
             return "without frames", stream.feature.name
     return "", ""
-
-
-def _read(
-    streams: Sequence[_Stream], clip_ids: Sequence[str], joined: Sequence[Sequence[NDArray[np.int64]]]
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return frames [rows, all widths] and offsets; float32 when any feature is."""
-    if len(streams) == 1:
-        return streams[0].feature.frames(clip_ids)
-    offsets = np.cumsum([0, *(len(numbers[0]) for numbers in joined)]).astype(np.int64)
-    widths = [stream.feature.width for stream in streams]
-    frames = np.empty((int(offsets[-1]), sum(widths)), np.result_type(*(stream.feature.dtype for stream in streams)))
-    column = 0
-    for k, (stream, width) in enumerate(zip(streams, widths, strict=True)):
-        own, starts = stream.feature.frames(clip_ids)
-        numbers = np.concatenate([start + each[k] for start, each in zip(starts, joined, strict=False)])
-        frames[:, column : column + width] = own[numbers]
-        column += width
-    return frames, offsets

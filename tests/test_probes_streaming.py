@@ -1,0 +1,184 @@
+"""Sets of frames larger than the memory they may take: real stores, real files, the memory of a real process."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from avfeat.errors import ProbeError
+from avfeat.manifest import DatasetInfo, Manifest, Row
+from avfeat.store import write_feature
+from probes.adam import AdamSettings
+from probes.fit import fit
+from probes.lbfgs import LbfgsSettings
+from probes.loading import Choice, Source
+from probes.on_disk import RowFile
+from probes.pooling import Pooling
+from tests.ragged import planted_arrays
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Two features in several parts, of which one clip was extracted again."""
+    folder = tmp_path_factory.mktemp("streaming") / "store"
+    arrays, labels = planted_arrays(clips=40, width=24, dtype=np.float16)
+    manifest = Manifest.from_rows(
+        [Row(f"c{k:02}", f"c{k:02}.mp4", ("train", "train", "val")[k // 2 % 3], int(y)) for k, y in enumerate(labels)],
+        DatasetInfo("tiny"),
+    )
+    rows = dict(zip(manifest.clip_ids, arrays, strict=True))
+    slow = {clip_id: each[: (len(each) + 1) // 2, :5].astype(np.float32) for clip_id, each in rows.items()}
+    write_feature(folder, manifest, "fast", rows, rate_hz=25.0, first_seconds=0.02, part_clips=7)
+    write_feature(folder, manifest, "slow", slow, rate_hz=12.5, first_seconds=0.04, dtype="float32", part_clips=7)
+    return folder
+
+
+@pytest.mark.parametrize("features", [["fast"], ["slow", "fast"]])
+def test_a_set_on_disk_is_that_in_memory(store, features):
+    kept = Source([store], features).load(Choice("tiny", "train")).data
+    streamed = Source([store], features, memory=3000).load(Choice("tiny", "train")).data
+    assert kept.file is None and streamed.file is not None
+    assert streamed.clip_ids == kept.clip_ids
+    assert streamed.frames.dtype == kept.frames.dtype
+    for name in ("frames", "inverse_norms", "offsets", "labels"):
+        assert torch.equal(getattr(streamed, name), getattr(kept, name)), name
+    chosen = streamed.select([3, 1])
+    assert chosen.file is None
+    assert torch.equal(chosen.frames, torch.cat([kept[3], kept[1]]))
+
+
+@pytest.mark.parametrize("probes", [1, 3])
+@pytest.mark.parametrize("features", [["fast"], ["fast", "slow"]])
+@pytest.mark.parametrize("settings", [AdamSettings(epochs=3), LbfgsSettings(evaluations=15)])
+def test_a_fit_on_frames_on_disk_is_that_on_frames_in_memory(store, features, settings, probes):
+    found = []
+    for memory in (None, 3000):
+        source = Source([store], features, memory)
+        train, val = (source.load(Choice("tiny", split)).data for split in ("train", "val"))
+        assert (train.file is None) == (memory is None)
+        pools = [Pooling("lse"), Pooling("max"), Pooling("mean")][:probes]
+        found.append(fit(train, val, pools=pools, settings=settings))
+    torch.testing.assert_close(found[0].theta, found[1].theta, atol=1e-6, rtol=1e-5)
+    np.testing.assert_allclose(found[0].history, found[1].history, atol=1e-6)
+
+
+def test_the_operations_of_a_gpu_read_from_disk_too(store):
+    from probes.adam import Adam, general_walk
+    from probes.objective import all_frame_scores, general_evaluator
+
+    found = []
+    for memory in (None, 3000):
+        data = Source([store], ["fast"], memory).load(Choice("tiny", "train")).data
+        theta = torch.linspace(-1, 1, 2 * 25).view(2, 25)
+        pools, clips = (Pooling(), Pooling("max")), len(data)
+        scores = torch.empty(clips, 2)
+        with torch.inference_mode():
+            gradient = general_evaluator(data, theta, pools, torch.ones(clips), scores, True)(data.spans)
+            adam = Adam(theta.clone(), 1e-3)
+            general_walk(data, list(range(clips))[::-1], adam, pools, torch.zeros(2), torch.ones(clips))
+            found.append((scores, gradient, adam.theta, all_frame_scores(data, theta)))
+    for kept, streamed in zip(*found, strict=True):
+        assert torch.equal(kept, streamed)
+
+
+def test_sets_in_use_count_and_those_that_are_gone_do_not(store):
+    source = Source([store], ["fast"], "20kB")
+    first = source.load(Choice("tiny", "val"))
+    assert first.data.file is None
+    assert source.load(Choice("tiny", "val")).data.file is not None
+    del first
+    assert source.load(Choice("tiny", "val")).data.file is None
+
+
+def test_windows_hold_every_clip_once_in_order_and_keep_to_their_size():
+    file = RowFile(100, 8, np.dtype(np.float32), memory=32 * 32 * 10)
+    assert file.window_rows == 10
+    clips = [slice(a, b) for a, b in pairwise([0, 4, 8, 9, 30, 33, 60, 65, 70, 100])]
+    groups = list(file.windows(clips, lambda clip: clip))
+    assert [clip for group in groups for clip in group] == clips
+    for group in groups:
+        assert len(group) == 1 or sum(clip.stop - clip.start for clip in group) <= 10
+    assert groups[0] == clips[:3]
+
+
+def test_rows_that_were_let_go_are_still_there():
+    file = RowFile(3000, 16, np.dtype(np.float16), memory=1 << 20)
+    numbers = torch.arange(3000, dtype=torch.float16)[:, None].expand(-1, 16)
+    file.frames.copy_(numbers)
+    for rows in (slice(0, 3000), slice(17, 1900)):
+        file.let_go(rows)
+        assert torch.equal(file.frames, numbers)
+
+
+@pytest.mark.parametrize("memory", ["much", "-1GB", "0", 0])
+def test_a_memory_that_is_no_size_is_refused(store, memory):
+    with pytest.raises(ProbeError, match=r"is no size; write one like 1GB"):
+        Source([store], ["fast"], memory)
+
+
+def run_python(code, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True, timeout=240
+    ).stdout.strip()
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written():
+    said = run_python(
+        "import resource, numpy as np\n"
+        "from avfeat.errors import ProbeError\n"
+        "from probes.on_disk import RowFile\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "try:\n    RowFile(4096, 512, np.dtype(np.float16), 1 << 20)\n"
+        "except ProbeError as error:\n    print(error)\n"
+    )
+    assert said.startswith("Frames of 0.00 GB do not fit in ")
+    assert "set TMPDIR to a folder on a larger disk, or allow more --memory" in said
+
+
+GROWTH = """
+import sys, threading, time
+from pathlib import Path
+import psutil
+from probes.adam import AdamSettings
+from probes.fit import fit
+from probes.lbfgs import LbfgsSettings
+from probes.loading import Choice, Source
+
+solvers = AdamSettings(epochs=2), LbfgsSettings(evaluations=4)
+little = Source([Path(sys.argv[1])], ["wide"], 4096).load(Choice("little")).data
+for settings in solvers:  # imports and compiled code are no frames
+    fit(little, settings=settings)
+process, most, going = psutil.Process(), 0, True
+before = process.memory_info().rss
+
+def watch():
+    global most
+    while going:
+        most = max(most, process.memory_info().rss)
+        time.sleep(0.002)
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+data = Source([Path(sys.argv[1])], ["wide"], int(sys.argv[2])).load(Choice("large")).data
+for settings in solvers:
+    fit(data, settings=settings)
+going = False
+watcher.join()
+print(data.frames.nbytes, most - before)
+"""
+
+
+def test_a_set_four_times_the_memory_stays_below_it(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, clips in (("little", 2), ("large", 256)):
+        rows = [Row(f"{name}{k:03}", f"{name}{k:03}.mp4", "train", k % 2) for k in range(clips)]
+        manifest = Manifest.from_rows(rows, DatasetInfo(name))
+        frames = {each: rng.normal(size=(256, 1024)).astype(np.float16) for each in manifest.clip_ids}
+        write_feature(tmp_path / "store", manifest, "wide", frames, rate_hz=25.0, first_seconds=0.02, part_clips=32)
+    memory = 32 << 20
+    size, growth = map(int, run_python(GROWTH, tmp_path / "store", memory).split())
+    assert size == 4 * memory
+    assert growth < memory
