@@ -19,6 +19,7 @@ from probes.cli_options import (
     IntervalsBy,
     Json,
     Manifest,
+    Memory,
     Metric,
     Patience,
     Pool,
@@ -83,6 +84,7 @@ def fit(
     metric: Metric = None,
     intervals_by: IntervalsBy = "clip",
     device: Device = "cpu",
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Fit a probe, test it, and write it; Ctrl-C ends the fit early and keeps the best so far."""
@@ -99,6 +101,7 @@ def fit(
         metrics=tuple(metric or METRICS),
         intervals_by=intervals_by,
         device=device,
+        memory=memory,
     )
     first = PAPER_SEED if seed is None else seed
     flags: dict[str, Any] = {

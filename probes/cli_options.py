@@ -51,6 +51,14 @@ Seed = Annotated[int | None, typer.Option(help="The first seed.", show_default="
 Metric = Annotated[list[str] | None, typer.Option(help="auc, ap, eer or tpr@X.", show_default="auc, ap and eer")]
 IntervalsBy = Annotated[Literal["clip", "speaker"], typer.Option(help="What the bootstrap draws.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda:N.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="What frames may take of it, like 1GB: sets beyond half of that are read from TMPDIR in every pass.",
+        show_default="no limit",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

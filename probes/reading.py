@@ -14,6 +14,7 @@ from probes.on_disk import RowFile
 Joined = Sequence[Sequence[NDArray[np.int64]]]
 """For each clip and each feature the numbers of its rows that stand side by side; see ``align.join``."""
 
+
 def lengths(joined: Joined) -> NDArray[np.int64]:
     """Return how many rows each clip has once its features are joined."""
     return np.array([len(numbers[0]) for numbers in joined], np.int64)

@@ -37,6 +37,7 @@ class Plan:
     three is fitted, all together, and the lowest loss is kept; steps or patience None is the solver's default.
     head, settings: another head than the linear probe, and those of its settings that are not to be its defaults.
     intervals_by: ``clip`` or ``speaker``, what the bootstrap draws.
+    memory: what all frames may take, like ``1GB``; None: no limit.
     """
 
     manifest: str
@@ -55,6 +56,7 @@ class Plan:
     intervals_by: str = "clip"
     replicates: int = REPLICATES
     device: str = "cpu"
+    memory: str | None = None
     head: str = "linear"
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -150,7 +152,7 @@ def run(stores: Sequence[Path], plan: Plan, tell: Tell = lambda progress: None) 
         StoreError, ManifestError: a store, manifest, split or feature is not there.
     """
     asked, work = plan.asked, fitter(plan)
-    source = Source(stores, plan.features)
+    source = Source(stores, plan.features, plan.memory)
     choices = test_choices(source, plan.manifest, plan.tests)
     train = source.load(Choice(plan.manifest, plan.train))
     val = source.load(Choice(plan.manifest, plan.val)) if plan.val is not None else None

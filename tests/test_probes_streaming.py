@@ -119,6 +119,22 @@ def test_a_memory_that_is_no_size_is_refused(store, memory):
         Source([store], ["fast"], memory)
 
 
+def test_the_command_fits_the_same_probe_with_little_memory(store, tmp_path):
+    from typer.testing import CliRunner
+
+    from probes.cli import app
+    from probes.probe_file import load_probe
+
+    found = []
+    for memory in ([], ["--memory", "3kB"]):
+        out = tmp_path / f"{len(memory)}.safetensors"
+        arguments = ["fit", str(store), "--manifest", "tiny", "--feature", "fast", "--test", "tiny:val", "-o", str(out)]
+        done = CliRunner().invoke(app, arguments + memory)
+        assert done.exit_code == 0, done.output
+        found.append(load_probe(out).weight_)
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
 def run_python(code, *arguments):
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True, timeout=240
