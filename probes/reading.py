@@ -50,7 +50,7 @@ def read_to_memory(
 def read_to_disk(
     features: Sequence[Feature], clip_ids: Sequence[str], joined: Joined, memory: int
 ) -> tuple[RowFile, NDArray[np.int64]]:
-    """Return the same rows in a file, and offsets; of them at most ``memory`` bytes are held, or a shard if that is more.
+    """Return the same rows in a file, and offsets; at most ``memory`` bytes of them are held, or a shard if it is more.
 
     Each shard of each feature is one task of dask: it is mapped, its rows of these clips are copied to their places.
     """
