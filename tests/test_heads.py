@@ -16,6 +16,7 @@ from sklearn.model_selection import cross_validate
 from avfeat.errors import ProbeError, SetupError
 from probes.featureset import FeatureSet
 from probes.heads import HEADS, head_class
+from probes.heads.training import train
 from probes.probe_file import load_probe, read_probe
 from tests.ragged import planted_arrays
 
@@ -132,6 +133,20 @@ def test_an_interrupted_fit_keeps_the_best_epoch_so_far(name):
     assert len(told) == len(head.facts_["losses"]) == 2
     assert head.facts_["loss"] == told[-1] == min(head.facts_["losses"])
     assert np.isfinite(head.decision_function(made())).all()
+
+
+def test_a_fit_that_is_interrupted_in_its_first_epoch_keeps_what_it_has_learned_till_then():
+    network, before = torch.nn.Linear(2, 1), []
+
+    def walk():
+        with torch.no_grad():
+            network.weight += 1
+        before.append(network.weight.clone())
+        raise KeyboardInterrupt
+
+    facts = train(network, walk, None, epochs=5, patience=5, tell=print)
+    assert facts == {"loss": None, "best_step": 0, "stopped": "interrupted", "losses": []}
+    assert torch.equal(network.weight, before[0])
 
 
 @pytest.mark.parametrize("name", LEARNING)
