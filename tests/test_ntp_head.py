@@ -27,9 +27,16 @@ def spirals(lengths, seed=0, noise=0.05, jumps=()) -> FeatureSet:
     return FeatureSet.from_arrays(clips, [int(k in jumps) for k in range(len(clips))])
 
 
-def test_a_frame_changes_the_predictions_of_later_frames_only():
+def drawn(blocks):
+    """A network that reads 6 numbers and whose last layer is not zero, as a fresh one's is."""
     torch.manual_seed(0)
-    network = CausalTransformer(6, 16, 2, 2).eval()
+    network = CausalTransformer(6, 16, blocks, 2)
+    torch.nn.init.normal_(network.write.weight)
+    return network.eval()
+
+
+def test_a_frame_changes_the_predictions_of_later_frames_only():
+    network = drawn(blocks=2)
     frames = torch.randn(1, 12, 6)
     changed = frames.clone()
     changed[0, 7] += 1.0
@@ -40,8 +47,7 @@ def test_a_frame_changes_the_predictions_of_later_frames_only():
 
 
 def test_the_network_knows_how_far_back_a_frame_is():
-    torch.manual_seed(0)
-    network = CausalTransformer(6, 16, 1, 2).eval()
+    network = drawn(blocks=1)
     frames = torch.randn(1, 6, 6)
     swapped = frames[:, [1, 0, 2, 3, 4, 5]]
     with torch.no_grad():
@@ -59,6 +65,15 @@ def test_frame_scores_are_the_squared_errors_of_normalised_frames_of_each_featur
     assert head.decision_function(two)[0] == pytest.approx(float(errors.logsumexp(0)), abs=1e-5)
 
 
+def test_the_loss_begins_at_1_for_each_feature_whatever_their_widths():
+    data = spirals([9, 20, 5])
+    for widths in [(4,), (3, 1)]:
+        names = ("a", "b")[: len(widths)]
+        named = FeatureSet.from_frames(data.frames, data.offsets, data.labels.numpy(), features=names, widths=widths)
+        head = NtpProbe(**SMALL, epochs=1, learning_rate=0.0).fit(named, validation=named)
+        assert head.facts_["loss"] == pytest.approx(len(widths))
+
+
 def test_a_jump_is_surprising_where_it_happens():
     test = spirals([30] * 20, seed=1, jumps=range(0, 20, 2))
     head = NtpProbe(**SMALL, learning_rate=3e-3, epochs=25, batch=256, pool="max")
@@ -73,7 +88,7 @@ def test_the_learning_rate_rises_over_the_first_steps():
     weights = [NtpProbe(**{**SMALL, "warmup": steps}, epochs=1).fit(data).network_.read.weight for steps in (1, 10_000)]
     with_seed = NtpProbe(**SMALL)
     torch.manual_seed(with_seed.seed)
-    start = with_seed.make_network(data.widths).read.weight
+    start = with_seed.make_network(data.widths).read.weight.detach()
     quick, slow = (float((weight - start).abs().max()) for weight in weights)
     assert slow < quick / 100
 

@@ -63,7 +63,7 @@ class LateFusion(Probe):
         if len(self.probes) < 2 or self.combine not in RULES:
             raise ProbeError(
                 f"Late fusion needs two or more trained probes and one of the rules {', '.join(RULES)}; "
-                f"these are {len(self.probes)} probes and {self.combine!r}."
+                f"these are {len(self.probes)} probes and {self.combine!r}. Files of probes: probes fuse."
             )
         self._join_features()
         self.centre_, self.spread_ = np.zeros(len(self.probes)), np.ones(len(self.probes))
