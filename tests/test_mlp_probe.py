@@ -10,6 +10,7 @@ import probes.heads.mlp
 from avfeat.errors import ProbeError
 from probes.featureset import FeatureSet
 from probes.heads.mlp import MlpProbe
+from probes.objective import clip_losses
 from tests.ragged import planted, planted_arrays
 
 SIZES = (16, 12, 8)
@@ -81,8 +82,11 @@ def test_it_learns_what_no_line_can_tell():
 
 
 def test_the_best_epoch_on_validation_is_kept_and_ends_the_fit():
-    probe = MlpProbe(sizes=SIZES, epochs=60, patience=3, learning_rate=0.05).fit(planted(), validation=planted(seed=1))
+    val = planted(seed=1)
+    probe = MlpProbe(sizes=SIZES, epochs=60, patience=3, learning_rate=0.05).fit(planted(), validation=val)
     losses = probe.facts_["losses"]
+    loss = clip_losses(torch.from_numpy(probe.decision_function(val))[:, None], val.labels).mean()
+    assert float(loss) == pytest.approx(probe.facts_["loss"], abs=1e-5)
     assert probe.facts_["loss"] == min(losses)
     assert probe.facts_["stopped"] == "patience"
     assert len(losses) == probe.facts_["best_step"] + 3
