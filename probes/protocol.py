@@ -28,12 +28,15 @@ class Dataset:
     """A manifest by its key or name in the stores, or by its file, and the splits to learn from and to test on.
 
     val: chooses the best epoch; None fits without.
+    shuffle: a seed; the labels of each split then fall to its clips by lot. What a probe learns from such labels shows
+        what the pipeline lets through besides them: its AUC must lie at one half, within its interval.
     """
 
     manifest: str
     train: str = "train"
     val: str | None = "val"
     test: str = "test"
+    shuffle: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,26 @@ from probes.featureset import FeatureSet
 from probes.fit import fit, settings_for
 from probes.heads import Head, head_class
 from probes.heads.linear import LinearProbe
+from probes.loading import Choice, Loaded, Source
 from probes.pooling import Pooling
 from probes.subsets import fraction
+
+
+def load(source: Source, choice: Choice, shuffle: int | None = None) -> Loaded:
+    """Return the labelled clips of a choice; with a seed, as many fakes as there are, but chosen by lot.
+
+    The lot is a hash of the seed and the clip's id: neither the labels nor the order of the clips have a say in it.
+
+    Raises:
+        ManifestError, StoreError, ProbeError: as ``Source.load``.
+    """
+    loaded = source.load(choice)
+    if shuffle is None:
+        return loaded
+    lots = [blake2b(f"{shuffle} {clip_id}".encode(), digest_size=16).digest() for clip_id in loaded.data.clip_ids]
+    labels = np.zeros(len(lots), np.int64)
+    labels[sorted(range(len(lots)), key=lots.__getitem__)[: int(loaded.data.labels.sum())]] = 1
+    return replace(loaded, data=loaded.data.with_labels(labels))
 
 
 def fit_probes(

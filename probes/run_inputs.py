@@ -28,12 +28,14 @@ _FLOAT_BYTES = 4
 class ClipSet:
     """The clips of one split as some features have them.
 
+    shuffle: seed by which the labels are dealt anew, None leaves them.
     digest: of clip_ids, labels and stored rows of the labelled clips, and of the features' attributes.
     load_bytes: estimate of the memory that its frames take, while they are being joined too.
     missing: what is not there, one sentence each; the digest is empty then.
     """
 
     choice: Choice
+    shuffle: int | None = None
     key: str = ""
     digest: str = ""
     load_bytes: int = 0
@@ -47,22 +49,25 @@ class Inputs:
         self._stores = tuple(stores)
         self._manifests: dict[str, Manifest] = {}
         self._indexes: dict[tuple[str, str], tuple[Feature, dict[str, tuple[Any, ...]]]] = {}
-        self._sets: dict[tuple[tuple[str, ...], Choice, bool], ClipSet] = {}
+        self._sets: dict[tuple[tuple[str, ...], Choice, int | None, bool], ClipSet] = {}
 
-    def clip_set(self, features: Sequence[str], choice: Choice, real_only: bool = False) -> ClipSet:
+    def clip_set(
+        self, features: Sequence[str], choice: Choice, shuffle: int | None = None, *, real_only: bool = False
+    ) -> ClipSet:
         """Return what is known of a set without reading frames; what is not there is said, not raised.
 
+        shuffle: seed by which the labels are dealt anew, None leaves them.
         real_only: clips labelled 0 alone count, for heads that learn from no others.
 
         Raises:
             StoreError: a folder is no store.
         """
-        key = (tuple(features), choice, real_only)
+        key = (tuple(features), choice, shuffle, real_only and shuffle is None)
         if key not in self._sets:
             self._sets[key] = self._look_up(*key)
         return self._sets[key]
 
-    def _look_up(self, features: tuple[str, ...], choice: Choice, real_only: bool) -> ClipSet:
+    def _look_up(self, features: tuple[str, ...], choice: Choice, shuffle: int | None, real_only: bool) -> ClipSet:
         source = Source(self._stores, features)
         try:
             if choice.manifest not in self._manifests:
@@ -70,7 +75,7 @@ class Inputs:
             manifest = self._manifests[choice.manifest]
             table = manifest.select(choice.split).table
         except (StoreError, ManifestError) as error:
-            return ClipSet(choice, missing=(str(error),))
+            return ClipSet(choice, shuffle, missing=(str(error),))
         indexes, missing = [], []
         for name in features:
             try:
@@ -78,12 +83,13 @@ class Inputs:
             except StoreError as error:
                 missing.append(f"{error}{_lack(name)}")
         if missing:
-            return ClipSet(choice, manifest.key, missing=tuple(missing))
+            return ClipSet(choice, shuffle, manifest.key, missing=tuple(missing))
         labels = zip(table["clip_id"].to_pylist(), table["label"].to_pylist(), strict=True)
         wanted = [(clip_id, label) for clip_id, label in labels if label is not None and not (real_only and label)]
         rows = [(clip_id, label, *(index.get(clip_id) for _, index in indexes)) for clip_id, label in wanted]
         made = [{name: feature.attributes.get(name) for name in _ATTRIBUTES} for feature, _ in indexes]
-        return ClipSet(choice, manifest.key, digest_of([features, made, rows]), _bytes(rows, indexes))
+        digest = digest_of([features, made, rows, shuffle])
+        return ClipSet(choice, shuffle, manifest.key, digest, _bytes(rows, indexes))
 
     def _index(self, source: Source, manifest: Manifest, name: str) -> tuple[Feature, dict[str, tuple[Any, ...]]]:
         """Return a feature, and for each clip what its index says that decides its rows."""

@@ -99,8 +99,8 @@ class Task:
 
     def tests_by_set(self) -> Iterator[tuple[Trial, ...]]:
         """Yield the tests on the same clips, together."""
-        ordered = sorted(self.tests, key=lambda test: str(test.test.choice))
-        for _, group in groupby(ordered, lambda test: test.test.choice):
+        ordered = sorted(self.tests, key=lambda test: _name(test.test))
+        for _, group in groupby(ordered, lambda test: _name(test.test)):
             yield tuple(group)
 
 
@@ -147,7 +147,7 @@ def _cell(protocol: Protocol, row: Row, column: Column, inputs: Inputs, device: 
     missing: list[str] = []
     for features in [(feature,) for feature in row.features] if late else [row.features]:
         fit = _fit(features, recipe, train, inputs, device)
-        tested = inputs.clip_set(features, Choice(test.manifest, test.test))
+        tested = inputs.clip_set(features, Choice(test.manifest, test.test), test.shuffle)
         missing += [sentence for each in (*fit.sets, tested) for sentence in each.missing]
         tests.append(Trial(fit, tested, digest_of([fit.digest, tested.digest])))
     if missing:
@@ -158,8 +158,13 @@ def _cell(protocol: Protocol, row: Row, column: Column, inputs: Inputs, device: 
 
 def _fit(features: tuple[str, ...], recipe: Recipe, train: Dataset, inputs: Inputs, device: str) -> Fit:
     real_only = head_class(recipe.head).learns_from == "real"
-    learned = inputs.clip_set(features, Choice(train.manifest, train.train), real_only)
-    val = None if train.val is None else inputs.clip_set(features, Choice(train.manifest, train.val), real_only)
+    learned, val = (
+        None
+        if split is None
+        else inputs.clip_set(features, Choice(train.manifest, split), train.shuffle, real_only=real_only)
+        for split in (train.train, train.val)
+    )
+    assert learned is not None
     facts = {
         "code": code_digest("probes.loading", "probes.run_fit", HEADS[recipe.head].partition(":")[0]),
         "head": recipe.head,
@@ -182,5 +187,10 @@ def _mean(protocol: Protocol, row: Row, column: Column, own: dict[str, Wanted]) 
     return Wanted(protocol, row, column, parts=parts, missing=missing, inputs=digest)
 
 
-def _sets_of(fit: Fit) -> tuple[str, ...]:
-    return tuple(str(each.choice) for each in fit.sets)
+def _sets_of(fit: Fit) -> list[tuple[str, int]]:
+    return [_name(each) for each in fit.sets]
+
+
+def _name(clips: ClipSet) -> tuple[str, int]:
+    """What tells sets of the same features apart, in an order."""
+    return str(clips.choice), -1 if clips.shuffle is None else clips.shuffle

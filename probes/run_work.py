@@ -21,7 +21,7 @@ from avfeat.errors import AvfeatError
 from probes.loading import Loaded, Source
 from probes.probe_file import load_probe
 from probes.results import Scores, probe_path, write_scores
-from probes.run_fit import fit_probes, score_clips
+from probes.run_fit import fit_probes, load, score_clips
 from probes.run_plan import Fit, Task, Trial
 
 
@@ -57,7 +57,7 @@ def work(task: Task, tell: Tell) -> None:
 def _fit_all(task: Task, source: Source, fits: tuple[Fit, ...], tell: Tell) -> None:
     """Fit what learns from the same clips."""
     try:
-        train, *rest = [source.load(each.choice).data.to(task.device) for each in fits[0].sets]
+        train, *rest = [load(source, each.choice, each.shuffle).data.to(task.device) for each in fits[0].sets]
     except AvfeatError as error:
         for fit in fits:
             tell(Outcome(fit.digest, str(error)))
@@ -85,7 +85,7 @@ def _test_all(task: Task, source: Source, tests: tuple[Trial, ...], tell: Tell) 
     if not ready:
         return
     try:
-        loaded = source.load(ready[0].test.choice)
+        loaded = load(source, ready[0].test.choice, ready[0].test.shuffle)
         loaded.data.check_labels(f"Test set {loaded.choice}")
     except AvfeatError as error:
         for test in ready:

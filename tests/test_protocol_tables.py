@@ -24,8 +24,8 @@ REALS = 1000
 class EverySet:
     """Stands in for stores: whatever is asked for is there."""
 
-    def clip_set(self, features, choice, real_only=False):
-        return ClipSet(choice, f"{choice.manifest}-0", digest_of([features, str(choice)]))
+    def clip_set(self, features, choice, shuffle=None, *, real_only=False):
+        return ClipSet(choice, shuffle, f"{choice.manifest}-0", digest_of([features, str(choice)]))
 
 
 def scores_with_auc(test_set, percent):
