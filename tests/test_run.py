@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import avfeat
 from avfeat.errors import NoFaceError, ProbeError
 from avfeat.store import write_feature
 from probes.protocol import read_protocol
@@ -159,6 +160,35 @@ def test_what_is_missing_is_said_in_the_cells_that_need_it(store, tmp_path):
     assert cells["one", "far_near"].reasons == cells["one", "away"].reasons
     assert "The store has no manifest 'afar'; it has far-" in cells["one", "away"].reasons[0]
     assert report.filled == 2
+
+
+def test_a_feature_that_is_missing_together_with_its_weights_says_so(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("AVFEAT_CACHE", str(tmp_path / "cache"))
+    text = PROTOCOL.replace("features: [two]", "features: [avhubert-large.a]")
+    report = run([write_protocol(tmp_path, text)], [store], tmp_path / "out")
+    reason = next(cell for cell in report.cells if (cell.row, cell.column) == ("two", "near_near")).reasons[0]
+    assert "no feature 'avhubert-large.a'; it has one, two. Nor can it be extracted here yet: its weights" in reason
+    assert avfeat.lacking("avhubert-large-random.a") == avfeat.lacking("logmel") == avfeat.lacking("imported") == ""
+
+
+def test_a_head_that_learns_from_real_clips_is_fitted_anew_for_those_alone_and_reads_as_many_features_as_it_can(
+    store, tmp_path
+):
+    text = PROTOCOL.replace(
+        "late: {settings: {solver: lbfgs, steps: 20}, seeds: [1, 2], join: late}",
+        "late: {head: sync, settings: {sizes: [8, 4], epochs: 1}}",
+    )
+    first = run([write_protocol(tmp_path, text)], [store], tmp_path / "out")
+    kinds = {cell.row: cell.status for cell in first.cells if cell.column == "near_far"}
+    assert kinds == {"one": "none", "two": "none", "both": "done"}
+    assert (first.filled, first.gaps, made(first)) == (8, [], (7, 7))
+    _, labels = planted_rows()
+    # A forged clip of the training split with another label is no real one less; a real one called fake is.
+    for clip, label, fits, tests in ((1, None, 3, 3), (0, 1, 4, 4)):
+        manifest_of("near", labels, changed={clip: {"label": label}}).write(tmp_path / "near.parquet")
+        edited = text.replace("{manifest: near}", f"{{manifest: {tmp_path / 'near.parquet'}}}")
+        report = run([write_protocol(tmp_path, edited)], [store], tmp_path / "out")
+        assert made(report) == (fits, tests), clip
 
 
 def test_a_set_of_one_class_fails_in_its_own_cells_only(tmp_path):
