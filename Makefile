@@ -9,7 +9,7 @@ OUT ?= demo/out/results
 JOBS ?= $(shell nproc)
 PROTOCOLS ?=
 
-.PHONY: install demo tables report test lint real bench clean
+.PHONY: install demo tables figures report test lint real bench clean
 
 install: $(READY)
 
@@ -24,6 +24,9 @@ demo: $(READY)  ## the whole path on rendered data: no weights, no data to downl
 tables: $(READY) $(addsuffix /zarr.json,$(STORES))  ## make tables STORES="one two" OUT=folder PROTOCOLS="table2 figure5"
 	$(BIN)/probes run $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT) --jobs $(JOBS) || [ $$? -eq 3 ]
 	$(BIN)/probes table $(PROTOCOLS) --out $(OUT)
+
+figures: tables  ## PNG, SVG and PDF of the same; what cannot be drawn is named
+	$(BIN)/probes figure $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT) || [ $$? -eq 3 ]
 
 report: tables  ## one page of the same
 	$(BIN)/probes report $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT)

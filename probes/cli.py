@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avfeat.console import errors_to_exit
-from probes import cli_eval, cli_explain, cli_made, cli_pages, cli_sweep, cli_tables
+from probes import cli_eval, cli_explain, cli_figure, cli_made, cli_pages, cli_sweep, cli_tables
 from probes.cli_eval import metrics_table
 from probes.cli_options import (
     ClassWeight,
@@ -51,6 +51,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
 )
 app.add_typer(cli_tables.app)
+app.add_typer(cli_figure.app)
 app.add_typer(cli_explain.app, name="explain")
 
 FINISHED_WITH_FAILURES = 3

@@ -42,11 +42,10 @@ def temporal(
     root: Root = None,
 ) -> None:
     """Draw frame scores over time, above the sound or three pictures of each clip; print how well fakes are located."""
-    from avfeat.errors import ProbeError
     from probes.explain.columns import columns
-    from probes.explain.temporal import localization
     from probes.figures.figure3 import compose
     from probes.figures.style import check_suffix, save
+    from probes.frame_measures import by_rank, measure_tracks
     from probes.probe_file import load_probe
 
     check_suffix(out)
@@ -56,11 +55,10 @@ def temporal(
     for column in found:
         if column.missing:
             print(f"{column.trace.clip_id}: {column.missing}, so its curves stand alone; give --root.", file=sys.stderr)
-    try:
-        measures = localization([column.trace for column in found])
-        print(align([["measure", "value"], *([name, f"{value:.4f}"] for name, value in measures.items())]))
-    except ProbeError as error:
-        print(error)
+    tracks = [column.trace.track() for column in found if column.trace.segments is not None]
+    if any(track.labels().any() for track in tracks):
+        measures = measure_tracks(by_rank(tracks), replicates=0)
+        print(align([["over these clips", "value"], *([name, f"{each.value:.4f}"] for name, each in measures.items())]))
     print(f"wrote {out}")
 
 
@@ -136,7 +134,7 @@ def clicks(
     """
     from avfeat.manifest import Manifest
     from avfeat.options import Options
-    from probes.explain.click_study import judge_and_keep
+    from probes.explain.click_study import examples, judge_all
     from probes.explain.clicks import write_errors
     from probes.explain.spatial import explainer
     from probes.figures import figure4
@@ -145,11 +143,11 @@ def clicks(
     listed = Manifest.read(manifest)
     folder = listed.media_root(root)
     taking = explainer(load_probe(probe), weights=weights, options=Options(device=device))
-    judged, failed, examples = judge_and_keep(taking, listed.select(split), folder, annotations or folder, _tell)
+    judged, failed = judge_all(taking, listed.select(split), folder, annotations or folder, _tell)
     for each in failed:
         print(each.detail, file=sys.stderr)
     write_errors(out / "clicks.csv", judged)
-    paths = figure4.draw(judged, out, examples=examples)
+    paths = figure4.draw(judged, out, examples=examples(taking, listed, judged, folder))
     print(align(figure4.table(judged)))
     print(f"wrote {', '.join(map(str, [out / 'clicks.csv', *paths]))}")
     if failed:

@@ -12,16 +12,19 @@ from typer.testing import CliRunner
 from avfeat.errors import NoSoundError, ProbeError
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.media import write_video
-from avfeat.store import write_feature
+from avfeat.store import open_store, write_feature
 from probes.cli import app
 from probes.explain.columns import columns, find_manifest
 from probes.explain.media import BANDS, band_of, look, mel_spectrogram
 from probes.explain.silence import compare, dropped_until, leading_silence, speech_start, without_silence
-from probes.explain.temporal import localization, traces
+from probes.explain.temporal import traces
 from probes.figures import figure3
+from probes.figures.from_results import draw
 from probes.heads.linear import LinearProbe
 from probes.loading import Choice, Loaded, Source
 from probes.probe_file import load_probe
+from probes.protocol import read_protocol
+from probes.results import Cell, Results, probe_path
 from tests.test_figures import words
 
 FRAMES = 50
@@ -80,15 +83,6 @@ def test_a_trace_has_the_probes_frame_scores_and_what_is_fake_when(probe: Linear
     assert (fake.label, fake.segments, fake.kinds) == (1, [(1.0, 1.4)], {"sound": [(1.0, 1.4)]})
     assert (real.label, real.segments, real.kinds) == (0, [], {})
     assert fake.score == pytest.approx(np.log(np.exp(fake.scores.astype(float)).sum()), abs=1e-3)
-
-
-def test_localization_counts_the_frames_that_are_right(probe: LinearProbe, loaded: Loaded) -> None:
-    found = localization(traces(probe, loaded))
-    # Of 40 real frames in each fake clip one, in the silence, is above all fake ones.
-    assert found["frame AUC, mean of clips"] == pytest.approx(39 / 40)
-    assert found["AR@10"] == pytest.approx(1.0)
-    with pytest.raises(ProbeError, match="nothing to locate"):
-        localization(traces(probe, loaded)[:1])
 
 
 def test_speech_starts_at_the_first_loud_sample(root: Path) -> None:
@@ -171,6 +165,34 @@ def test_several_probes_share_a_clip_and_a_probe_without_decision_has_no_probabi
     found = columns({"one": probe, "other": probe}, [root / "store"], ["c1"])
     shown = words(figure3.draw(found, tmp_path, decision=False)[1])
     assert {"one", "other"} <= set(shown) and not any("probability" in text for text in shown)
+
+
+PROTOCOL = """\
+title: When
+shows: frame-scores
+datasets: {two: {manifest: two, train: test, val: null}}
+rows:
+  - {group: audio, name: made up, features: [made]}
+  - {group: audio, name: absent, features: [absent]}
+columns:
+  - {name: home, title: two to two, train: two, test: two}
+"""
+
+
+def test_the_figure_of_a_protocol_shows_the_first_clips_that_are_fake_in_part(
+    root: Path, probe: LinearProbe, tmp_path: Path
+) -> None:
+    (tmp_path / "when.yaml").write_text(PROTOCOL)
+    (key,) = open_store(root / "store").keys()
+    probe.save(probe_path(tmp_path, "f", 43))
+    done = Cell("when", "made up", "home", "done", seeds=(43,), fits=("f",), test="two:test", test_key=key)
+    results = Results(tmp_path, (done, Cell("when", "absent", "home", "gap", ("absent is not stored.",))))
+    protocol = read_protocol(tmp_path / "when.yaml")
+    paths, gaps = draw(protocol, results, [root / "store"], tmp_path / "figures")
+    assert [path.name for path in paths] == ["when.png", "when.svg", "when.pdf"] and gaps == ["absent is not stored."]
+    assert {"c1", "c3", "When: two to two", "fake sound"} <= set(words(paths[1]))
+    with pytest.raises(ProbeError, match="when cannot be drawn: absent is not stored"):
+        draw(protocol, Results(tmp_path, results.cells[1:]), [root / "store"], tmp_path)
 
 
 def call(*arguments: object) -> tuple[int, str]:

@@ -1,27 +1,27 @@
-"""Judge the clicks of a whole manifest, and keep a few frames to be drawn above the curve of figure 4."""
+"""Judge the clicks of a whole manifest, and choose a few frames to be drawn above the curve of figure 4."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from avfeat.datasets.exddv import read_annotations
 from avfeat.errors import ProbeError
 from avfeat.manifest import Manifest
-from avfeat.patches import PatchExplainer, PatchMap
-from probes.explain.clicks import ClickError, Example, Failed, Place, judge
+from avfeat.patches import PatchExplainer
+from probes.explain.clicks import ClickError, Example, Failed, judge
 
 EXAMPLES = 4
 
 
-def judge_and_keep(
+def judge_all(
     explainer: PatchExplainer,
     listed: Manifest,
     root: Path,
     annotations: Path,
     tell: Callable[[int, int], None] = lambda done, of: None,
-) -> tuple[list[ClickError], list[Failed], list[Example]]:
-    """Return the errors of all clicks, the clips that could not be judged, and the first frames of the surest clips.
+) -> tuple[list[ClickError], list[Failed]]:
+    """Return the errors of all clicks, and the clips that could not be judged.
 
     Args:
         listed: the clips.
@@ -37,17 +37,8 @@ def judge_and_keep(
     rows = [row for row in listed.rows() if row.clip_id in said]
     judged: list[ClickError] = []
     failed: list[Failed] = []
-    surest: dict[str, Example] = {}
-
-    def see(clip_id: str, found: PatchMap, click: Place) -> None:
-        known = surest.get(clip_id)
-        if known is None or found.score > known.found.score:
-            surest[clip_id] = Example(clip_id, found, click)
-            for other in sorted(surest, key=lambda name: surest[name].found.score)[:-EXAMPLES]:
-                del surest[other]
-
     for done, row in enumerate(rows, 1):
-        for each in judge(explainer, [row], root, said, see):
+        for each in judge(explainer, [row], root, said):
             if isinstance(each, Failed):
                 failed.append(each)
             else:
@@ -56,4 +47,18 @@ def judge_and_keep(
     if not judged:
         why = failed[0].detail if failed else f"no clip of {listed.info.name} has clicks in {annotations}"
         raise ProbeError(f"Not one click could be judged: {why}")
-    return judged, failed, sorted(surest.values(), key=lambda example: -example.found.score)
+    return judged, failed
+
+
+def examples(explainer: PatchExplainer, listed: Manifest, judged: Sequence[ClickError], root: Path) -> list[Example]:
+    """Return the surest click of each of the surest clips, with its map, the surest first."""
+    surest: dict[str, ClickError] = {}
+    for each in judged:
+        if each.clip_id not in surest or each.probability > surest[each.clip_id].probability:
+            surest[each.clip_id] = each
+    chosen = sorted(surest.values(), key=lambda each: (-each.probability, each.clip_id))[:EXAMPLES]
+    found = []
+    for each in chosen:
+        (seen,) = explainer.explain(root / listed.row(each.clip_id).path, [each.frame])
+        found.append(Example(each.clip_id, seen, (each.x, each.y)))
+    return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,6 @@ def judge(
     rows: Sequence[Row],
     root: Path,
     annotations: Mapping[str, Sequence[Annotation]],
-    see: Callable[[str, PatchMap, Place], None] = lambda clip_id, found, click: None,
 ) -> Iterator[ClickError | Failed]:
     """Yield the error of every click on these clips, or why a clip has none.
 
@@ -77,7 +76,6 @@ def judge(
         rows: of the manifest; clips without clicks are passed over.
         root: the folder that their paths are relative to.
         annotations: by clip_id, as ``avfeat.datasets.exddv.read_annotations`` gives them.
-        see: is shown each map with its click, e.g. to draw some.
     """
     for row in rows:
         clicks = [click for said in annotations.get(row.clip_id, ()) for click in said.clicks]
@@ -96,7 +94,6 @@ def judge(
             continue
         for click, frame in zip(clicks, frames, strict=True):
             found = maps[frame]
-            see(row.clip_id, found, (click.x, click.y))
             yield ClickError(
                 row.clip_id, frame, click.x, click.y, probability(found.score), errors(found, (click.x, click.y))
             )

@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from avfeat.errors import ProbeError
 from probes.heads import Head
 from probes.loading import Loaded
-from probes.localization import Segment, Track, average_recall, frame_auc, localization_ap, proposals
+from probes.localization import Segment, Track
 
 KINDS = {"audio_segments": "sound", "video_segments": "picture", "segments": "fake"}
 """Columns of a manifest with fake stretches, the finer first, and the word for what is fake there."""
-
-OVERLAPS = (0.5, 0.75, 0.95)
-PROPOSALS = (10, 20, 50)
 
 
 @dataclass(frozen=True)
@@ -95,27 +92,6 @@ def traces(probe: Head, loaded: Loaded) -> list[Trace]:
         start, step = float(loaded.starts[row]), loaded.times[1]
         found.append(Trace(clip_id, label, float(score), scores, start, step, segments, told))
     return found
-
-
-def localization(shown: Sequence[Trace]) -> dict[str, float]:
-    """Return how well frame scores find fake stretches: each measure's name and its value, 0 to 1.
-
-    Frame AUC is over the fake clips whose segments are known, all their frames together (micro) and as the mean over
-    clips (macro); AP and AR are over all clips whose segments are known. NaN where these clips do not allow a measure.
-
-    Raises:
-        ProbeError: of no clip it is known where it is fake.
-    """
-    known = [trace.track() for trace in shown if trace.segments is not None]
-    fakes = [track for track in known if track.labels().sum() > 0]
-    if not fakes:
-        raise ProbeError("None of these clips has a fake segment with a frame in it: nothing to locate.")
-    mixed = any(not track.labels().all() for track in fakes)
-    micro, macro = frame_auc(fakes) if mixed else (float("nan"), float("nan"))
-    found = [proposals(track) for track in known]
-    measures = {"frame AUC": micro, "frame AUC, mean of clips": macro}
-    measures |= {f"AP@{overlap:g}": localization_ap(known, overlap, found) for overlap in OVERLAPS}
-    return measures | {f"AR@{count}": average_recall(known, count, found) for count in PROPOSALS}
 
 
 def _pairs(stretches: Sequence[Mapping[str, float]] | None) -> Sequence[Segment] | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from probes.explain.media import BANDS, Seen, band_of
 from probes.explain.temporal import Trace
-from probes.figures.style import COLOURS, DASHES, FAINT, INK, SHADE, new_figure, plain, write
+from probes.figures.style import COLOURS, DASHES, FAINT, INK, SHADE, new_figure, plain, set_title, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,8 +92,7 @@ def compose(columns: Sequence[Column], title: str = "", *, decision: bool = True
     handles, names = grid[0, 0].get_legend_handles_labels()
     if len(names) > 1:
         figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
-    if title:
-        figure.suptitle(title, fontsize=11, color=INK, fontweight="bold")
+    set_title(figure, title)
     return figure
 
 

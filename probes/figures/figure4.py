@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from probes.explain.clicks import FACE_CENTRE, FRAME_CENTRE, LEAST, METHODS, ClickError, Example, mean_error
 from probes.explain.spatial import probability
 from probes.figures.heat import LEGEND, WORDS, Kind, draw_heat
-from probes.figures.style import COLOURS, DASHES, FAINT, INK, MARKERS, new_figure, plain, write
+from probes.figures.style import COLOURS, DASHES, FAINT, INK, MARKERS, new_figure, plain, set_title, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +46,7 @@ def draw(
             _draw_example(axes, example, kind)
         upper.supxlabel(f"{LEGEND} Cross: the click.", fontsize=7, color=INK)
     _draw_curve(lower.subplots(), judged, published)
-    if title:
-        figure.suptitle(title, fontsize=10, color=INK, fontweight="bold")
+    set_title(figure, title)
     return write(figure, folder, name)
 
 
@@ -90,7 +89,7 @@ def _draw_curve(axes: Axes, judged: Sequence[ClickError], published: bool) -> No
     if published:
         for method in (FRAME_CENTRE, FACE_CENTRE):
             axes.axhline(PUBLISHED[method], color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)))
-            axes.text(1.0, PUBLISHED[method], f"published {method}", fontsize=6.5, color=INK, ha="right", va="bottom")
+            axes.text(1.01, PUBLISHED[method], f"published\n{method}", fontsize=6.5, color=INK, va="center")
     counts = {least: mean_error(judged, FRAME_CENTRE, least)[1] for least in LEAST[::4]}
     axes.set_xticks(list(counts), [f"{least:g}\n{count}" for least, count in counts.items()])
     axes.set_xlim(-0.02, 1.0)

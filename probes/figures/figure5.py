@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from avfeat.errors import ProbeError
 from probes.complementarity import Complementarity
-from probes.figures.style import INK, MINUS, ink_on, lightness, new_figure, write
+from probes.figures.style import INK, MINUS, ink_on, lightness, new_figure, set_title, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,17 +42,20 @@ def read_published(path: Path) -> Published:
     return found
 
 
-def draw(found: Complementarity, folder: Path, published: Published | None = None, title: str = "") -> list[Path]:
+def draw(
+    found: Complementarity, folder: Path, published: Published | None = None, title: str = "", name: str = NAME
+) -> list[Path]:
     """Write both heat maps.
 
     Args:
         found: names are feature names as they are to be read on the axes.
-        folder: gets ``figure5.png``, ``.svg`` and ``.pdf``.
+        folder: gets a PNG, an SVG and a PDF.
         published: the paper's numbers, written in brackets below ours where both names are known.
         title: of the whole figure.
+        name: of the files.
     """
     count = len(found.names)
-    figure = new_figure(3.0 + 1.5 * count, 1.5 + 0.62 * count)
+    figure = new_figure(max(8.0, 3.0 + 1.5 * count), 1.6 + 0.62 * count)
     left, right = figure.subplots(1, 2)
     known = published or {}
     correlated, improved = known.get("correlation", {}), known.get("relative_improvement", {})
@@ -60,14 +64,13 @@ def draw(found: Complementarity, folder: Path, published: Published | None = Non
     with_auc = [f"{name}\nAUC {100 * auc:.1f}" for name, auc in zip(found.names, found.auc, strict=True)]
     most = max(100 * float(np.abs(found.gain).max()), 1.0)
     _heat_map(right, 100 * found.gain, found.names, with_auc, improved, most, signed=True)
-    right.set_title("Gain in AUC by late fusion (% of the row's own)", fontsize=10, color=INK)
+    right.set_title("Gain by late fusion (% of the row's AUC)", fontsize=10, color=INK)
     right.set_ylabel("this feature …", color=INK, fontsize=9)
     right.set_xlabel("… fused with this one", color=INK, fontsize=9)
-    if published:
+    if any(pair in improved for pair in itertools.product(found.names, repeat=2)):
         figure.supxlabel("In brackets: the published number.", fontsize=8, color=INK)
-    if title:
-        figure.suptitle(title, fontsize=11, color=INK, fontweight="bold")
-    return write(figure, folder, NAME)
+    set_title(figure, title)
+    return write(figure, folder, name)
 
 
 def _heat_map(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from avfeat.patches import PatchMap
 from probes.explain.spatial import MAPS, probability
-from probes.figures.style import INK, new_figure, save
+from probes.figures.style import INK, new_figure, save, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,8 +40,7 @@ def compose(maps: Sequence[PatchMap], title: str = "") -> Figure:
         draw_heat(row[2], found, "gradcam")
         row[2].set_title(WORDS["gradcam"], fontsize=8, color=INK, loc="left")
     figure.supxlabel(LEGEND, fontsize=7.5, color=INK)
-    if title:
-        figure.suptitle(title, fontsize=10, color=INK, fontweight="bold")
+    set_title(figure, title)
     return figure
 
 

@@ -6,6 +6,7 @@ can be read in grey print and by people of any colour vision.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,13 @@ def check_suffix(path: Path) -> str:
     if kind not in FORMATS:
         raise ProbeError(f"{path}: a figure's name ends in .{', .'.join(FORMATS)}.")
     return kind
+
+
+def set_title(figure: Figure, title: str) -> None:
+    """Write a title above the whole figure, in as many lines as its width asks for; nothing for an empty one."""
+    if title:
+        lines = textwrap.wrap(title, max(20, int(10.5 * figure.get_figwidth())))
+        figure.suptitle("\n".join(lines), fontsize=10.5, color=INK, fontweight="bold")
 
 
 def plain(axes: Axes) -> None:
