@@ -28,7 +28,7 @@ tables: $(READY) $(addsuffix /zarr.json,$(STORES))  ## make tables STORES="one t
 figures: tables  ## PNG, SVG and PDF of the same; what cannot be drawn is named
 	$(BIN)/probes figure $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT) || [ $$? -eq 3 ]
 
-report: tables  ## one page of the same
+report: figures  ## one page of the same
 	$(BIN)/probes report $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT)
 
 demo/out/store/zarr.json: | $(READY)

@@ -32,12 +32,14 @@ def figure(
 
     Exit code 3: finished, but something could not be drawn; the list says what is missing.
     """
-    from avfeat.errors import AvfeatError
+    from avfeat.errors import AvfeatError, ProbeError
     from probes.figures.from_results import draw, has_figure
     from probes.protocol import known_protocols, read_protocol
     from probes.results import read_results
 
     results = read_results(out)
+    if not results.cells:
+        raise ProbeError(f"{out} has no results: probes run makes them.")
     asked = names or [name for name in known_protocols() if name in results.protocols]
     protocols = [read_protocol(name) for name in asked]
     whole = True

@@ -213,11 +213,13 @@ def test_the_figure_of_a_protocol_judges_its_clicks_once(root: Path, tmp_path: P
     results, protocol = Results(tmp_path, (cell,)), read_protocol(tmp_path / "where.yaml")
     paths, _ = draw(protocol, results, [root / "store"], tmp_path / "figures")
     assert paths[0].name == "where-tiny-clip.png" and "BioDeepAV/one" in words(paths[1])
-    kept = tmp_path / "clicks" / "d.csv"
+    (kept,) = (tmp_path / "clicks").glob("d-*.csv")
     first = paths[1].read_bytes()
     before = kept.stat().st_mtime_ns
     draw(protocol, results, [root / "store"], tmp_path / "figures")
     assert kept.stat().st_mtime_ns == before and paths[1].read_bytes() == first
+    with pytest.raises(ProbeError, match=r"no dataset has clicks: exddv has no ExDDV\.csv in"):
+        draw(protocol, results, [root / "store"], tmp_path / "figures", root=tmp_path)
 
 
 def test_a_clip_without_a_frame_rate_or_without_its_file_fails_with_a_sentence(root: Path) -> None:

@@ -145,6 +145,8 @@ def test_bars_differ_in_hatches_and_lines_in_dashes_and_markers(tmp_path: Path) 
 
 
 def test_the_command_draws_all_that_was_run_and_lists_what_is_missing(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["figure", "--out", str(tmp_path)])
+    assert done.exit_code == 1 and "has no results: probes run makes them" in done.output
     made_results(tmp_path, "figure5", missing=("CLIP",))
     done = CliRunner().invoke(app, ["figure", "--out", str(tmp_path)])
     assert done.exit_code == 3, done.output

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avfeat.errors import ProbeError
+from avfeat.datasets.exddv import METADATA
+from avfeat.errors import AvfeatError, ManifestError, ProbeError, StoreError
 from avfeat.manifest import Manifest
 from avfeat.options import Options
+from avfeat.patches import PatchExplainer
 from probes.complementarity import complementarity
 from probes.explain.click_study import examples, judge_all
 from probes.explain.clicks import ClickError, read_errors, write_errors
@@ -62,7 +64,7 @@ def draw(
             continue
         try:
             paths += _DRAWN[protocol.shows](_Task(protocol, column, results, done, stores, folder, name, root))
-        except ProbeError as error:
+        except AvfeatError as error:
             gaps.append(f"{name}: {error}")
     if not paths:
         raise ProbeError(f"{protocol.name} cannot be drawn: {'; '.join(gaps)}")
@@ -149,22 +151,38 @@ def _heat_maps(task: _Task) -> list[Path]:
     paths: list[Path] = []
     for cell in task.done:
         head = task.results.probes(cell)[0]
-        manifest = Source(task.stores, head.features_).manifest(cell.test_key)
-        media = manifest.media_root(task.root)
+        listed, media = _clicked(task, Source(task.stores, head.features_))
         taking = explainer(head, options=Options())
-        judged = _judged(taking, manifest, cell, media, task.results.out)
-        kept = examples(taking, manifest, judged, media)
+        judged = _judged(taking, listed, media, task.results.out / "clicks" / f"{cell.inputs}-{listed.digest[:8]}.csv")
         name = f"{task.name}-{_word(cell.row)}"
+        kept = examples(taking, listed, judged, media)
         paths += figure4.draw(judged, task.folder, name, kept, title=f"{cell.row}: {task.title}")
     return paths
 
 
-def _judged(taking: Any, manifest: Manifest, cell: Cell, media: Path, out: Path) -> list[ClickError]:
-    """Return the errors of the clicks on the test clips; they are judged once and kept beside the results."""
-    kept = out / "clicks" / f"{cell.inputs}.csv"
+def _clicked(task: _Task, source: Source) -> tuple[Manifest, Path]:
+    """Return the test clips of the protocol's dataset that people have clicked on, and where its media are.
+
+    Raises:
+        ProbeError: no dataset of the protocol has clicks beside its media; says for each why.
+    """
+    why = []
+    for name, dataset in task.protocol.datasets.items():
+        try:
+            manifest = source.manifest(dataset.manifest)
+            media = manifest.media_root(task.root)
+            if (media / METADATA).is_file():
+                return manifest.select(dataset.test), media
+            why.append(f"{name} has no {METADATA} in {media}")
+        except (ManifestError, StoreError) as error:
+            why.append(str(error).rstrip("."))
+    raise ProbeError(f"no dataset has clicks: {'; '.join(why)}.")
+
+
+def _judged(taking: PatchExplainer, listed: Manifest, media: Path, kept: Path) -> list[ClickError]:
+    """Return the errors of the clicks; they are judged once and kept."""
     if not kept.is_file():
-        split = Choice.parse(cell.test).split
-        judged, _ = judge_all(taking, manifest.select(split), media, media)
+        judged, _ = judge_all(taking, listed, media, media)
         write_errors(kept, judged)
     return read_errors(kept)
 
