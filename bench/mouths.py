@@ -54,7 +54,8 @@ HEADS = (
 )
 
 
-SMALLER_IS_WORSE = np.array([head in ("cosine, median", "least") for head in HEADS[2:]])
+SMALLER_IS_WORSE = ("cosine, median", "least")
+"""Of these columns."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,14 @@ class Seen:
         return made[MOUTH], made[MOUTH_COLOUR]
 
 
-def look(path: Path, seconds: float, landmarker: Landmarker, dlib: DlibLandmarker) -> Seen:
-    """Return the first ``seconds`` of a clip with the landmarks of both.
+def look(path: Path, seconds: int, landmarker: Landmarker, dlib: DlibLandmarker) -> Seen:
+    """Return the first ``seconds`` of a clip with the landmarks of both landmarkers.
 
     Raises:
         ClipError: it cannot be read or has no pictures.
     """
     with Clip(path, path.name, sound=False, block_frames=RATE_HZ) as clip:
-        blocks = list(islice(clip.blocks(), round(seconds)))
+        blocks = list(islice(clip.blocks(), seconds))
     pictures = np.concatenate(blocks)
     height, width = pictures.shape[1:3]
     ours = choose_track(landmarker.detect(pictures), width, height)
@@ -141,7 +142,7 @@ def compare(seen: Seen, encode: Callable[[Grey], NDArray[np.float32]]) -> list[f
     return [float(each) for each in found]
 
 
-def lines(paths: Sequence[Path], seconds: float, name: str) -> Iterator[tuple[str, int, list[float]]]:
+def lines(paths: Sequence[Path], seconds: int, name: str) -> Iterator[tuple[str, int, list[float]]]:
     """Yield name, frames and numbers of each clip that shows a face; say on stderr why another one is left out."""
     (request,) = resolve([f"{name}-random.v"])
     encoder = cast(ClipEncoder, build_encoder(request))
@@ -164,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="holds a clips.csv with a column path")
     parser.add_argument("--encoder", default="avhubert-base")
-    parser.add_argument("--seconds", type=float, default=3, help="of each clip, from its start")
+    parser.add_argument("--seconds", type=int, default=1, help="of each clip, from its start, whole ones")
     options = parser.parse_args()
     with (options.folder / "clips.csv").open(newline="", encoding="utf-8") as listing:
         paths = [options.folder / row["path"] for row in csv.DictReader(listing)]
@@ -174,13 +175,23 @@ def main() -> None:
         print(*line[:2], *(f"{each:.4g}" for each in line[2]), file=sys.stderr, flush=True)
     numbers = np.array([each for _, _, each in found])
     alone = numbers[numbers[:, 0] == 1]
+    smaller = np.array([head in SMALLER_IS_WORSE for head in HEADS[2:]])
+    worst = np.where(smaller, np.nanmin(alone, axis=0), np.nanmax(alone, axis=0))
     summary = [
         (f"median of {len(numbers)}", "", *np.nanmedian(numbers, axis=0)),
         (f"median of {len(alone)} with one face", "", *np.nanmedian(alone, axis=0)),
-        ("worst of these", "", *np.where(SMALLER_IS_WORSE, np.nanmin(alone, axis=0), np.nanmax(alone, axis=0))),
+        ("worst of these", "", *worst[:-1], np.nan),
     ]
     rows = [(name, frames, *each) for name, frames, each in found] + summary
-    print(table(HEADS, [[cell if isinstance(cell, str) else f"{cell:.4g}" for cell in row] for row in rows]))
+    print(table(HEADS, [(*row[:2], *map(cell, HEADS[2:], row[2:])) for row in rows]))
+
+
+def cell(head: str, number: float) -> str:
+    """Return a number of the table as its column has it."""
+    if np.isnan(number):
+        return ""
+    decimals = 0 if head == "faces" else 4 if head in (*SMALLER_IS_WORSE, "turned over") else 2
+    return f"{number:.{decimals}f}"
 
 
 if __name__ == "__main__":
