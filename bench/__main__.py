@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NOT_MEASUREMENTS = {"__init__", "__main__", "report", "mouths"}
-"""``mouths`` compares crops, and needs clips of real faces."""
+NOT_MEASUREMENTS = {"__init__", "__main__", "report", "mouths", "plain"}
+"""``mouths`` compares crops, and needs clips of real faces; ``plain`` is what ``probe`` measures against."""
 
 
 def main() -> None:
