@@ -84,13 +84,16 @@ class FeatureSet:
         widths: Sequence[int] | None = None,
         file: RowFile | None = None,
     ) -> FeatureSet:
-        """Take frames [rows, width] that already lie end to end, without copying them; ``file`` if they are its.
+        """Take frames [rows, width] that already lie end to end; float16 and float32 are not copied.
+
+        file: of which the frames are the mapping, when they are on disk.
 
         Raises:
             ProbeError: no clip, an empty clip, a value that is not finite, a label besides 0 and 1.
             LengthError: not one label for each clip, or offsets that do not fit the frames.
         """
-        frames, offsets = torch.as_tensor(frames), torch.as_tensor(offsets, dtype=torch.int64)
+        frames, offsets = torch.as_tensor(frames).contiguous(), torch.as_tensor(offsets, dtype=torch.int64)
+        frames = frames if frames.dtype == torch.float16 else frames.float()
         count = len(offsets) - 1
         ids = tuple(clip_ids) if clip_ids is not None else tuple(f"clip {k}" for k in range(count))
         widths = tuple(widths) if widths is not None else (frames.shape[1],)

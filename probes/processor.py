@@ -7,6 +7,8 @@ by their norms once, a block at a time that stays in the cache, and leave the pr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from avfeat.errors import ProbeError
 from probes.featureset import FeatureSet
 from probes.pooling import Pooling
 from probes.ragged import Span
@@ -30,6 +33,22 @@ Measured on one core with the BLAS of PyTorch's wheels on x86, 160 rows of 1024,
 and 16 probes weights · rowsᵀ reach 90, 110, 122 and 45, rows · weightsᵀ with the weights as columns 16, 32, 62 and 134,
 for 32 probes 49 and 164; large square matrices 150.
 """
+
+
+@cache
+def loops() -> ModuleType:
+    """Return kernels.py: importing numba takes half a second, which a command without a fit need not wait.
+
+    Raises:
+        ProbeError: numba finds no folder where it can keep what it compiles.
+    """
+    try:
+        from probes import kernels
+    except RuntimeError as error:
+        raise ProbeError(
+            f"Compiled loops cannot be kept anywhere ({error}): set NUMBA_CACHE_DIR to a folder that can be written to."
+        ) from error
+    return kernels
 
 
 class Arrays:
@@ -53,18 +72,14 @@ class Arrays:
 
     def normalised(self, rows: slice, following: slice, buffer: Tensor) -> Tensor:
         """Return ``rows`` divided by their norms, in ``buffer``; ask for the ``following`` ones meanwhile."""
-        from probes import kernels
-
         block = buffer[: rows.stop - rows.start]
-        kernels.normalise(self.frames[rows], self.norms[rows], self.bounds, self.frames[following], block.numpy())
+        loops().normalise(self.frames[rows], self.norms[rows], self.bounds, self.frames[following], block.numpy())
         return block
 
     def pool(self, z: Tensor, clips: slice, pooled: Pools, theta: Tensor, scores: Floats, slopes: Floats) -> None:
         """Pool frame scores without biases z [probes, rows], which become dloss/dz; see ``kernels.pool_block``."""
-        from probes import kernels
-
         offsets, labels, doubled = self.offsets[clips.start : clips.stop + 1], self.labels[clips], self.doubled[clips]
-        kernels.pool_block(
+        loops().pool_block(
             z.numpy(), offsets, labels, doubled, pooled.kinds, pooled.numbers, theta.numpy(), scores, slopes
         )
 
@@ -73,9 +88,7 @@ class Pools:
     """Poolings as the numbers that kernels.py reads, one of each for each probe."""
 
     def __init__(self, pools: Sequence[Pooling]):
-        from probes.kernels import KINDS
-
-        self.kinds = np.array([KINDS[each.name] for each in pools])
+        self.kinds = np.array([loops().KINDS[each.name] for each in pools])
         self.numbers = np.array([each.number for each in pools], np.float32)
 
 
@@ -90,8 +103,7 @@ def evaluator(
         scores: float32 [clips, probes].
         with_gradient: without, the gradient stays 0; the derivative of the bias is left alone in any case.
     """
-    from probes import kernels
-
+    kernels = loops()
     arrays, pooled, out = Arrays(data, doubled), Pools(pools), scores.numpy()
 
     def one(spans: Sequence[Span]) -> Tensor:
@@ -146,9 +158,7 @@ def walk(
 
 
 def _walk_one(arrays: Arrays, order: NDArray[np.int64], adam: Adam, pooled: Pools, decay: Floats, steps: int) -> None:
-    from probes import kernels
-
-    kernels.walk(
+    loops().walk(
         arrays.frames,
         arrays.norms,
         arrays.bounds,
@@ -170,8 +180,7 @@ def _walk_one(arrays: Arrays, order: NDArray[np.int64], adam: Adam, pooled: Pool
 def _walk_several(
     arrays: Arrays, order: NDArray[np.int64], adam: Adam, pooled: Pools, decay: Floats, steps: int
 ) -> None:
-    from probes import kernels
-
+    kernels = loops()
     gradient, buffer = torch.empty_like(adam.theta), arrays.buffer()
     theta, begun = adam.theta.numpy(), gradient.numpy()
     flat = [each.view(-1).numpy() for each in (adam.theta, gradient, adam.mean, adam.square)]

@@ -2,6 +2,9 @@
 
 import copy
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -277,6 +280,36 @@ def test_float16_frames_give_the_scores_of_their_float32_copies():
     torch.testing.assert_close(
         clip_scores(half, theta, [Pooling()] * 3), clip_scores(full, theta, [Pooling()] * 3), atol=1e-5, rtol=1e-5
     )
+
+
+def test_frames_of_another_type_or_order_are_read_as_float32():
+    arrays, labels = planted_arrays()
+    offsets = np.cumsum([0, *map(len, arrays)])
+    frames = np.concatenate(arrays)
+    plain = FeatureSet.from_frames(frames, offsets, labels)
+    assert np.shares_memory(plain.frames.numpy(), frames)
+    theta = torch.randn(2, 17)
+    for other in (frames.astype(np.float64), np.asfortranarray(frames)):
+        data = FeatureSet.from_frames(other, offsets, labels)
+        for probes in (1, 2):
+            pools = [Pooling()] * probes
+            assert torch.equal(clip_scores(data, theta[:probes], pools), clip_scores(plain, theta[:probes], pools))
+
+
+def test_loops_that_can_be_kept_nowhere_say_what_to_set():
+    code = (
+        "import numpy as np\n"
+        "from avfeat.errors import ProbeError\n"
+        "from probes.featureset import FeatureSet\n"
+        "from probes.fit import fit\n"
+        "try:\n    fit(FeatureSet.from_arrays([np.ones((2, 3), np.float32)] * 2, [0, 1]))\n"
+        "except ProbeError as error:\n    print(error)\n"
+    )
+    # As when neither the package nor the home can be written to: kernels.py lies in no zip file.
+    environment = os.environ | {"NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert "set NUMBA_CACHE_DIR to a folder that can be written to" in done.stdout
 
 
 def test_a_frame_of_zeros_scores_the_bias():
