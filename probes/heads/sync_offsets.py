@@ -6,7 +6,7 @@ For frame t with video v_t and audio a_s, s = t-τ … t+τ, zero vectors outsid
 
 The first hidden layer of f is a sum of a video term and an audio term (network.py). Both are computed once a frame and
 added for the 2τ+1 pairs; windows of frames are never made. The gradient of the terms is gathered from all pairs, then
-taken through the first layer once.
+taken through the first layer once. On a processor the pass over the pairs is that of sync_kernels.py.
 """
 
 from __future__ import annotations
