@@ -48,8 +48,8 @@ class Cell:
     features, head, settings, join, seeds, share: how the probes were made; empty for the mean of other columns.
     train, test: manifest and split, and ``train_key``, ``test_key`` the manifests' keys in the store.
     clips, fakes: how many were tested; left_out: a sentence when some could not be.
-    tests: digests of the score files, one for each probe whose scores are averaged (late fusion has several).
-    fits: digests of the probes' files, in the same order.
+    tests: digests of the score files, one for each probe whose scores are averaged (late fusion has several); none
+        unless done. fits: digests of the probes' files, in the same order.
     """
 
     protocol: str
@@ -265,7 +265,7 @@ def _score_table(out: Path, test: str) -> pa.Table:
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise ProbeError(f"{path} cannot be read: {error}; probes run makes it anew.") from error
+        raise ProbeError(f"{path} cannot be read: {error}; remove it, and probes run makes it anew.") from error
 
 
 _TEXTS = pa.list_(pa.string())

@@ -113,6 +113,8 @@ class Book:
             empty,
             status="done",
             inputs=wanted.inputs,
+            tests=tuple(each.digest for each in wanted.tests),
+            fits=tuple(each.fit.digest for each in wanted.tests),
             measures=known.measures,
             auc_of_seeds=known.auc_of_seeds,
             clips=known.clips,
@@ -176,6 +178,4 @@ def _described(wanted: Wanted) -> Cell:
         test=str(Choice(test.manifest, test.test)),
         train_key=first.fit.train.key if first else "",
         test_key=first.test.key if first else "",
-        tests=tuple(each.digest for each in wanted.tests),
-        fits=tuple(each.fit.digest for each in wanted.tests),
     )

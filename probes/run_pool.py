@@ -25,7 +25,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 """Fresh processes that have the libraries loaded already, and no thread and no open file of ours."""
 
 MEMORY_SHARE = 0.8
-"""Of the memory that is free at the start, so much may be filled with frames."""
+"""So much of the memory may be filled with frames."""
 
 
 def outcomes(
@@ -38,52 +38,66 @@ def outcomes(
     Args:
         tasks: the first ones begin first.
         jobs: processes at once.
-        memory_bytes: what the frames of all running tasks may take; a larger task runs alone. None: most of what is
-            free.
+        memory_bytes: what the frames of all running tasks may take; a larger task runs alone, and reads its frames
+            from disk in windows. None: most of what is free, and of what the machine has.
 
     Raises:
         ProbeError: ``jobs`` is below 1.
     """
     if jobs < 1:
         raise ProbeError(f"At least one job is needed, not {jobs}.")
-    limit = free_bytes() * MEMORY_SHARE if memory_bytes is None else memory_bytes
+    limit = memory_bytes or round(memory("MemAvailable") * MEMORY_SHARE)
+    # Reading from disk may move the last digit of a number, so whether it is done must not depend on what else runs.
+    most = memory_bytes or round(memory("MemTotal") * MEMORY_SHARE)
     CONTEXT.set_forkserver_preload(["probes.run_work"])
     waiting = list(tasks)
     running: dict[Connection, tuple[BaseProcess, Task]] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
-                used = sum(task.load_bytes for _, task in running.values())
-                task = next((each for each in waiting if used + each.load_bytes <= limit), None)
-                if task is None and not running:
-                    task = waiting[0]
-                if task is None:
-                    break
+            while len(running) < jobs and (task := _next(waiting, [task for _, task in running.values()], limit)):
                 waiting.remove(task)
-                ours, theirs = CONTEXT.Pipe(duplex=False)
-                process = CONTEXT.Process(target=serve, args=(theirs, task), daemon=True)
-                process.start()
-                theirs.close()
-                running[ours] = process, task
-            for channel in wait(list(running)):
-                assert isinstance(channel, Connection)
-                done, its = running[channel]
+                channel, process = _start(task, most)
+                running[channel] = process, task
+            for ready in wait(list(running)):
+                assert isinstance(ready, Connection)
+                process, task = running[ready]
                 try:
-                    yield its, channel.recv()
+                    yield task, ready.recv()
                 except EOFError:
-                    del running[channel]
-                    done.join()
-                    yield its, Ended(done.exitcode or 0)
+                    del running[ready]
+                    process.join()
+                    yield task, Ended(process.exitcode or 0)
     finally:
-        for left, _ in running.values():
-            left.kill()
-            left.join()
+        for process, _ in running.values():
+            process.kill()
+            process.join()
 
 
-def free_bytes() -> int:
-    """Return how much memory could be taken now without pushing others out."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
+def _next(waiting: Sequence[Task], running: Sequence[Task], limit: int) -> Task | None:
+    """Return the first task that fits beside those that run; when none run the first, however large."""
+    used = sum(task.load_bytes for task in running)
+    fitting = (task for task in waiting if used + task.load_bytes <= limit)
+    return next(fitting, waiting[0] if waiting and not running else None)
+
+
+def _start(task: Task, most: int) -> tuple[Connection, BaseProcess]:
+    """Start the process of a task, and return our end of its connection."""
+    ours, theirs = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=serve, args=(theirs, task, most), daemon=True)
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def memory(kind: str) -> int:
+    """Return how many bytes of memory there are: ``MemTotal``, or ``MemAvailable`` without pushing others out.
+
+    Raises:
+        ProbeError: the system does not say.
+    """
+    told = Path("/proc/meminfo")
+    for line in told.read_text().splitlines() if told.is_file() else ():
         name, _, rest = line.partition(":")
-        if name == "MemAvailable":
+        if name == kind:
             return int(rest.split()[0]) * 1024
-    raise ProbeError("This system does not say how much memory is free: give the limit, --memory GB.")
+    raise ProbeError("This system does not say how much memory it has: give the limit, --memory GB.")

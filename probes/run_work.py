@@ -36,18 +36,21 @@ class Outcome:
 Tell = Callable[[Outcome], None]
 
 
-def serve(channel: connection.Connection, task: Task) -> None:
+def serve(channel: connection.Connection, task: Task, memory_bytes: int) -> None:
     """Do a task and send its outcomes; the main function of the process."""
     # Ctrl-C reaches the whole process group; only the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    work(task, channel.send)
+    work(task, memory_bytes, channel.send)
 
 
-def work(task: Task, tell: Tell) -> None:
-    """Make the fits and then the tests of a task; what fails is told, and what needs it left out."""
-    source = Source(task.stores, task.features)
+def work(task: Task, memory_bytes: int, tell: Tell) -> None:
+    """Make the fits and then the tests of a task; what fails is told, and what needs it left out.
+
+    memory_bytes: where the frames would take more, they stay on disk.
+    """
+    source = Source(task.stores, task.features, memory_bytes if task.load_bytes > memory_bytes else None)
     for fits in task.fits_by_set():
         _fit_all(task, source, fits, tell)
     for tests in task.tests_by_set():

@@ -46,6 +46,17 @@ def tables(protocol, out):
     return {ending: form(filled) for ending, form in FORMS.items()}
 
 
+def inputs(out):
+    return {cell.place: cell.inputs for cell in read_results(out).of("small")}
+
+
+def changed(before, after):
+    """The columns in which a cell has other inputs than before; it must then be all of its cells."""
+    places = [place for place in after if before[place] != after[place]]
+    assert len(places) == 3 * len({column for *_, column in places})
+    return {column for *_, column in places}
+
+
 def made(report):
     return report.fits, report.tests
 
@@ -106,9 +117,11 @@ def test_an_edited_setting_makes_again_what_it_decides(done, store, tmp_path):
     protocol = write_protocol(
         tmp_path, PROTOCOL.replace("plain: {settings: {solver: lbfgs", "plain: {settings: {pool: max")
     )
+    before = inputs(out)
     report = run([protocol], [store], out)
     # near_near and far_near of three rows, and the mean that one of them is part of.
     assert (made(report), report.measured) == ((6, 6), 9)
+    assert changed(before, inputs(out)) == {"near_near", "far_near", "away"}
     back = write_protocol(tmp_path)
     again = run([back], [store], out)
     assert made(again) == (0, 0)
@@ -116,26 +129,29 @@ def test_an_edited_setting_makes_again_what_it_decides(done, store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("clip", "change", "fits", "tests"),
+    ("clip", "change", "fits", "tests", "columns"),
     [
         # Clip 6 is in near's test split: near is a test set for near_near and far_near, three rows each.
-        (6, {"label": 1}, 0, 6),
+        (6, {"label": 1}, 0, 6, {"near_near", "far_near", "away"}),
         # Clip 0 is in near's training split: three rows learn from it, near_near tests three of them, near_far two.
-        (0, {"label": 1}, 3, 5),
+        (0, {"label": 1}, 3, 5, {"near_near", "near_far", "away"}),
         # Nothing depends on what a clip was made by.
-        (6, {"method": "swap"}, 0, 0),
+        (6, {"method": "swap"}, 0, 0, set()),
     ],
 )
 def test_one_edited_row_of_a_manifest_makes_again_exactly_what_depends_on_it(
-    done, store, tmp_path, clip, change, fits, tests
+    done, store, tmp_path, clip, change, fits, tests, columns
 ):
     protocol, out, _ = done
     run([protocol], [store], out)
     _, labels = planted_rows()
     manifest_of("near", labels, changed={clip: change}).write(tmp_path / "near.parquet")
     text = PROTOCOL.replace("{manifest: near}", f"{{manifest: {tmp_path / 'near.parquet'}}}")
+    before = inputs(out)
     report = run([write_protocol(tmp_path, text)], [store], out)
     assert made(report) == (fits, tests)
+    assert changed(before, inputs(out)) == columns
+    assert report.measured == 3 * len(columns)
     assert report.filled == 12
 
 
