@@ -261,27 +261,25 @@ class FrameEncoder(Encoder):
 
 
 class WholeClip(Encoding):
-    """Keeps a clip's blocks until all are there; ``ready`` are its rows where they were made with other clips'."""
+    """Keeps what one encoder reads of a clip until all is there; ``ready`` are rows made together with other clips'."""
 
     def __init__(self, encoder: ClipEncoder):
         self._encoder = encoder
-        self._blocks: list[Views] = []
-        self._reads = encoder.reads()
+        self._pictures: dict[View, list[NDArray[np.uint8]]] = {view: [] for view in encoder.reads()}
+        self._last = Views()
         self.ready: Mapping[FeatureName, Result] | None = None
 
     def take(self, views: Views) -> None:
-        """Take the next block."""
-        self._blocks.append(views)
+        """Take the next block; of its pictures those that this encoder reads, for others' may be large."""
+        for view, pictures in views.pictures.items():
+            if view in self._pictures:
+                self._pictures[view].append(pictures)
+        self._last = replace(views, pictures={})
 
     def views(self) -> Views:
         """Return the clip as one block."""
-        last = self._blocks[-1]
-        pictures = {
-            view: np.concatenate(parts)
-            for view in self._reads
-            if (parts := [block.pictures[view] for block in self._blocks if view in block.pictures])
-        }
-        return Views(0, pictures, last.sound, last.track, last.failures)
+        pictures = {view: np.concatenate(parts) for view, parts in self._pictures.items() if parts}
+        return replace(self._last, start=0, pictures=pictures)
 
     def finish(self, wanted: Sequence[FeatureName]) -> Mapping[FeatureName, Result]:
         """Return the rows of the whole clip."""
