@@ -1,5 +1,6 @@
 """When in a clip a score comes from: traces, leading silence, the spectrogram, and the command that draws them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from probes.cli import app
 from probes.explain.columns import columns, find_manifest
 from probes.explain.media import BANDS, band_of, look, mel_spectrogram
 from probes.explain.silence import compare, dropped_until, leading_silence, speech_start, without_silence
-from probes.explain.temporal import traces
+from probes.explain.temporal import stretches_for, traces
 from probes.figures import figure3
 from probes.figures.from_results import draw
 from probes.heads.linear import LinearProbe
@@ -83,6 +84,15 @@ def test_a_trace_has_the_probes_frame_scores_and_what_is_fake_when(probe: Linear
     assert (fake.label, fake.segments, fake.kinds) == (1, [(1.0, 1.4)], {"sound": [(1.0, 1.4)]})
     assert (real.label, real.segments, real.kinds) == (0, [], {})
     assert fake.score == pytest.approx(np.log(np.exp(fake.scores.astype(float)).sum()), abs=1e-3)
+
+
+def test_fake_frames_are_those_of_what_the_probe_reads(probe: LinearProbe, loaded: Loaded) -> None:
+    sound = {"made": {"identity": {"reads": [{"kind": "sound"}]}}}
+    assert stretches_for(loaded, sound) == "audio_segments"
+    assert traces(probe, loaded, "audio_segments")[1].segments == [(1.0, 1.4)]
+    assert traces(probe, loaded, "video_segments")[1].segments == []
+    real = replace(loaded, rows={name: [None] * 8 for name in loaded.rows})
+    assert stretches_for(real, sound) == "segments"
 
 
 def test_speech_starts_at_the_first_loud_sample(root: Path) -> None:

@@ -11,7 +11,7 @@ from avfeat.errors import ProbeError
 from avfeat.manifest import Manifest, Row
 from avfeat.store import open_store
 from probes.explain.media import Seen, look
-from probes.explain.temporal import Trace, traces
+from probes.explain.temporal import Trace, stretches_for, traces
 from probes.figures.figure3 import Column
 from probes.heads import Head
 from probes.loading import Choice, Source
@@ -49,18 +49,19 @@ def columns(
         source = Source(stores, head.features_)
         listed = source.manifest(key)
         loaded = source.load(Choice(key), labelled=False, only=clip_ids)
-        for trace in traces(head, loaded):
+        own = source.attributes(key)
+        for trace in traces(head, loaded, stretches_for(loaded, own)):
             by_clip[trace.clip_id][name] = trace
         absent = sorted(set(clip_ids) - set(loaded.data.clip_ids))
         if absent:
             raise ProbeError(f"{name} has no frames of {absent[0]}: {loaded.count}.")
-        attributes |= source.attributes(key)
+        attributes |= own
     folder, missing = _media_folder(listed, root)
     found = []
-    for clip_id, own in by_clip.items():
+    for clip_id, by_probe in by_clip.items():
         row = listed.row(clip_id)
         seen = None if folder is None else _look(row, folder / row.path, attributes.values())
-        found.append(Column(own, seen, _notes(row, own), missing))
+        found.append(Column(by_probe, seen, _notes(row, by_probe), missing))
     return found
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avfeat.errors import ProbeError
+from probes.frame_measures import stretches_column
 from probes.heads import Head
 from probes.loading import Loaded
 from probes.localization import Segment, Track
@@ -29,8 +31,8 @@ class Trace:
     label: 0 real, 1 fake, -1 unknown.
     score: of the whole clip.
     scores: z, float32 [frames], at ``first_seconds + k * step_seconds``.
-    segments: fake stretches in seconds; None unknown.
-    kinds: the same by what is fake there: sound, picture, or ``fake`` where nobody says what.
+    segments: fake stretches in seconds, of what was asked for; None unknown.
+    kinds: all fake stretches by what is fake there: sound, picture, or ``fake`` where nobody says what.
     """
 
     clip_id: str
@@ -72,8 +74,11 @@ class Trace:
         return Track(self.scores, self.segments, self.first_seconds, self.step_seconds)
 
 
-def traces(probe: Head, loaded: Loaded) -> list[Trace]:
+def traces(probe: Head, loaded: Loaded, column: str = "segments") -> list[Trace]:
     """Return the frame scores of all clips of a loaded set, in its order.
+
+    Args:
+        column: of the manifest, where ``Trace.segments`` are from; ``stretches_for`` knows what a probe can find.
 
     Raises:
         ProbeError: the frames are not those that the probe reads.
@@ -85,13 +90,25 @@ def traces(probe: Head, loaded: Loaded) -> list[Trace]:
     )
     for row, (clip_id, label, score, scores) in enumerate(clips):
         kinds = {kind: _pairs(loaded.rows[column][row]) for column, kind in KINDS.items()}
-        segments = kinds["fake"]
+        segments = kinds[KINDS[column]]
         told = {kind: stretches for kind, stretches in kinds.items() if stretches}
         if len(told) > 1:
             told.pop("fake", None)
         start, step = float(loaded.starts[row]), loaded.times[1]
         found.append(Trace(clip_id, label, float(score), scores, start, step, segments, told))
     return found
+
+
+def stretches_for(loaded: Loaded, attributes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the column of fake stretches that fits what the features read; all stretches where none is known.
+
+    Args:
+        attributes: of each feature as the store has them.
+    """
+    try:
+        return stretches_column(loaded, attributes)[0]
+    except ProbeError:
+        return "segments"
 
 
 def _pairs(stretches: Sequence[Mapping[str, float]] | None) -> Sequence[Segment] | None:

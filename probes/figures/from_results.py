@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from avfeat.datasets.exddv import METADATA
 from avfeat.errors import AvfeatError, ManifestError, ProbeError, StoreError
@@ -17,7 +16,7 @@ from probes.explain.click_study import examples, judge_all
 from probes.explain.clicks import ClickError, read_errors, write_errors
 from probes.explain.columns import columns
 from probes.explain.spatial import explainer
-from probes.explain.temporal import Trace, traces
+from probes.explain.temporal import Trace, stretches_for, traces
 from probes.figures import ablations, figure3, figure4, figure5
 from probes.figures.style import write
 from probes.heads import Head
@@ -112,19 +111,11 @@ def _telling(heads: Mapping[str, Head], cell: Cell, stores: Sequence[Path]) -> l
     head = next(iter(heads.values()))
     source = Source(stores, head.features_)
     loaded = source.load(Choice.parse(cell.test))
-    found = traces(head, loaded)
-    reads = {view["kind"] for each in source.attributes(cell.test_key).values() for view in _reads(each)}
-    wanted = "sound" if reads == {"sound"} else "picture" if "sound" not in reads and reads else "fake"
-    partly = [trace for trace in found if _is_partly_fake(trace)]
-    fitting = [trace for trace in partly if wanted in trace.kinds] or partly
-    if not fitting:
+    found = traces(head, loaded, stretches_for(loaded, source.attributes(cell.test_key)))
+    partly = [trace.clip_id for trace in found if _is_partly_fake(trace)]
+    if not partly:
         raise ProbeError(f"no clip of {cell.test} is known to be fake in part: name some under clips.")
-    return [trace.clip_id for trace in fitting[:CLIPS_OF_A_KIND]]
-
-
-def _reads(attributes: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = attributes.get("identity", {}).get("reads", ())
-    return found
+    return partly[:CLIPS_OF_A_KIND]
 
 
 def _is_partly_fake(trace: Trace) -> bool:
