@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from avfeat.console import errors_to_exit
+from probes.cli_options import Json
 
 if TYPE_CHECKING:
     from probes.heads import Head
@@ -27,13 +29,14 @@ def import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="A .ckpt of ssr-dfd or AVH-Align/sup, or a .pt of AVH-Align.")],
     feature: Annotated[list[str], typer.Option(help="The stored feature that it reads; if two, video before audio.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The probe's file.")],
+    as_json: Json = False,
 ) -> None:
     """Make a probe of an official checkpoint, with identical scores; nothing in the checkpoint is run."""
     from probes.official import import_official
 
     probe = import_official(checkpoint, feature)
     probe.save(out)
-    print(f"wrote {out}: {_summary(probe)}")
+    _print(out, probe, as_json)
 
 
 @errors_to_exit()
@@ -48,16 +51,21 @@ def fuse(
         str | None,
         typer.Option(metavar="MANIFEST[:SPLIT]", help="For standardised: clips that give mean and deviation."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Make one probe of several by late fusion: the mean of their scores."""
     from probes.fuse import fuse_files
 
     fused = fuse_files(probes, combine, store or [], over)
     fused.save(out)
-    print(f"wrote {out}: {_summary(fused)}")
+    _print(out, fused, as_json)
 
 
-def _summary(probe: Head) -> str:
-    """``sync of lips.v (1024 wide) + lips.a (1024 wide)``."""
+def _print(out: Path, probe: Head, as_json: bool) -> None:
+    """``wrote out: sync of lips.v (1024 wide) + lips.a (1024 wide)``, or the same as JSON."""
+    if as_json:
+        facts = {"probe": str(out), "head": probe.kind, "features": probe.features_, "widths": probe.widths_}
+        print(json.dumps(facts, indent=2))
+        return
     reads = [f"{name} ({width} wide)" for name, width in zip(probe.features_, probe.widths_, strict=True)]
-    return f"{probe.kind} of {' + '.join(reads)}"
+    print(f"wrote {out}: {probe.kind} of {' + '.join(reads)}")

@@ -19,7 +19,8 @@ Stores = Annotated[list[Path], typer.Argument(metavar="STORE…", help="One or s
 Manifest = Annotated[str, typer.Option(help="Key or name of a manifest in the store, or a manifest file.")]
 Head = Annotated[str, typer.Option(help=f"{', '.join(HEADS)}.")]
 Setting = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One of the head's own settings.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="One of the head's own settings; a wrong name lists them."),
 ]
 Train = Annotated[str, typer.Option(help="The split to learn from.")]
 Val = Annotated[str, typer.Option(help="The split that chooses the best epoch; none: the solver's last.")]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from avfeat.options import Options
 from avfeat.run import extract
 from avfeat.store import open_store, write_feature
 from probes.cli import app
+from probes.heads.linear import LinearProbe
 from probes.probe_file import load_probe, read_probe, write_probe
 from tests.ragged import planted_arrays, write_planted
 
@@ -264,8 +266,6 @@ def test_a_file_that_cannot_be_scored_is_a_line_and_exit_code_3(tones, tmp_path)
 
 
 def test_a_probe_of_unknown_features_scores_stored_ones_only(tmp_path, tones):
-    from probes.heads.linear import LinearProbe
-
     arrays, labels = planted_arrays()
     LinearProbe(steps=3).fit(arrays, labels).save(tmp_path / "bare.safetensors")
     done = call("score", tmp_path / "bare.safetensors", tones / "t01.wav")
@@ -280,6 +280,31 @@ def test_help_answers_without_the_heavy_libraries():
     assert found.stdout.strip() == "set()"
 
 
+def commands():
+    """Every command by its words, those of groups too."""
+    found = {}
+    for name, command in typer.main.get_command(app).commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {f"{name} {each}": one for each, one in inner.items()} if inner else {name: command}
+    return found
+
+
+def test_every_command_has_an_example_and_prints_json_unless_it_makes_a_page():
+    pages = {"report", "table", "explain temporal", "explain spatial"}
+    for name, command in commands().items():
+        assert command.epilog.startswith(f"Example: probes {name}"), name
+        assert name in pages or "--json" in {option for each in command.params for option in each.opts}, name
+
+
+def test_fuse_says_as_json_what_it_wrote(tmp_path):
+    for name in ("a", "b"):
+        LinearProbe().set_weights(np.ones(3), 0.0, (name,), (3,), {}).save(tmp_path / f"{name}.safetensors")
+    done = call("fuse", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "-o", tmp_path / "both", "--json")
+    assert json.loads(done.stdout) == {
+        "probe": str(tmp_path / "both"), "head": "late-fusion", "features": ["a", "b"], "widths": [3, 3],
+    }  # fmt: skip
+
+
 def test_eval_gives_a_written_probe_the_numbers_that_fit_gave_it(store, tmp_path):
     fitted = json.loads(fit(store, tmp_path, "--test", "far", "--json").stdout)["tests"]["far"]["metrics"]
     done = call("eval", tmp_path / "probe.safetensors", store, "--test", "far", "--json")
@@ -287,3 +312,26 @@ def test_eval_gives_a_written_probe_the_numbers_that_fit_gave_it(store, tmp_path
     assert json.loads(done.stdout)["far"]["metrics"] == fitted
     table = call("eval", tmp_path / "probe.safetensors", store, "--test", "far", "--metric", "tpr@0.1")
     assert "TPR@0.1" in table.output and "far: 40 of 40 clips used" in table.output
+
+
+@pytest.mark.parametrize(
+    ("test", "sentence"),
+    [
+        ("wide", "frames are logmel (8 wide), but the probe reads logmel (12 wide)"),
+        ("bare", "has no feature 'logmel'; it has face"),
+        ("real", "Test set real: all 8 clips are real; both real and fake clips are needed."),
+        ("near:dev", "no clip in split 'dev'; its splits are"),
+    ],
+)
+def test_what_a_probe_cannot_be_tested_on_is_one_sentence(tmp_path, test, sentence):
+    write_planted(tmp_path / "s", "near", clips=8)
+    write_planted(tmp_path / "s", "wide", clips=8, width=8)
+    write_planted(tmp_path / "s", "bare", clips=8, feature="face")
+    write_planted(tmp_path / "s", "real", clips=8, fakes=False)
+    LinearProbe().set_weights(np.ones(12), 0.0, ("logmel",), (12,), {}).save(tmp_path / "probe.safetensors")
+    for command in ("eval", "compare"):
+        files = [tmp_path / "probe.safetensors"] * (1 if command == "eval" else 2)
+        done = call(command, *files, tmp_path / "s", "--test", test)
+        assert done.exit_code == 1
+        assert sentence in done.stderr
+        assert done.stderr.strip().count("\n") == 0
