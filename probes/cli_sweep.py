@@ -18,6 +18,7 @@ from probes.cli_options import (
     IntervalsBy,
     Json,
     Manifest,
+    Memory,
     Patience,
     Pool,
     Seed,
@@ -72,6 +73,7 @@ def sweep(
     metric: Annotated[list[str] | None, typer.Option(help="auc, ap, eer or tpr@X.", show_default="auc")] = None,
     intervals_by: IntervalsBy = "clip",
     device: Device = "cpu",
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Fit every combination of features, poolings, weight decays and fractions, and print one table.
@@ -97,6 +99,7 @@ def sweep(
         metrics=tuple(metric or ["auc"]),
         intervals_by=intervals_by,
         device=device,
+        memory=memory,
     )
     once = given_once(solver=solver, class_weight=class_weight, steps=steps, patience=patience)
     plan = with_head(plan, head, given_settings(setting), {"pool": pool, "weight_decay": weight_decay, **once})

@@ -117,7 +117,7 @@ def _feature(
     say: Callable[[str], None],
     place: str,
 ) -> Iterator[Row]:
-    source, name = Source(stores, plan.features), "+".join(plan.features)
+    source, name = Source(stores, plan.features, plan.memory), "+".join(plan.features)
     train = source.load(Choice(plan.manifest, plan.train))
     val = source.load(Choice(plan.manifest, plan.val)) if plan.val is not None else None
     tests = [load_test(source, choice, plan.asked) for choice in test_choices(source, plan.manifest, plan.tests)]

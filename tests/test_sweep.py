@@ -192,6 +192,19 @@ def test_other_heads_are_fitted_once_for_each_seed(store):
     assert singles[0] != singles[1]
 
 
+def test_sets_on_disk_give_the_same_rows(store, monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    rows, limited = (
+        list(sweep([store], plan(weight_decays=(0.01,), memory=memory), [("strong",)], (0.5, 1.0)))
+        for memory in (None, "20KB")
+    )
+    for one, other in zip(rows, limited, strict=True):
+        assert other.loss == pytest.approx(one.loss, rel=1e-5)
+        assert other.measures["far"]["auc"].mean == pytest.approx(one.measures["far"]["auc"].mean)
+    with pytest.raises(ProbeError, match="'lots' is no size"):
+        next(sweep([store], plan(memory="lots"), [("strong",)]))
+
+
 def test_rows_that_cannot_be_written_are_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ProbeError, match="cannot be written to"):
