@@ -28,6 +28,7 @@ from bench.report import Ratio, report
 from probes.featureset import FeatureSet
 from probes.heads.network import FrameNetwork
 from probes.heads.sync_offsets import Batch, batches, learn
+from probes.heads.training import take_step
 
 COMMAND = "python -m bench.sync"
 TAU = 15
@@ -98,7 +99,7 @@ def our_epoch(network: FrameNetwork, data: FeatureSet, batch: int) -> tuple[floa
     for each in batches(data, range(len(data)), TAU, batch, None):
         optimiser.zero_grad()
         total += learn(network, each)
-        optimiser.step()
+        take_step(optimiser)
         frames += len(each.video)
     return total / frames, frames
 

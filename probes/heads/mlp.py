@@ -23,7 +23,7 @@ from probes.heads.base import Clips
 from probes.heads.frames import blocks, parts
 from probes.heads.network import SIZES, FrameNetwork
 from probes.heads.neural import NeuralProbe, labelled
-from probes.heads.training import seeded, train
+from probes.heads.training import seeded, take_step, train
 from probes.objective import balanced_weights, clip_losses
 from probes.pooling import Pooling
 from probes.solving import Progress
@@ -101,7 +101,7 @@ class MlpProbe(NeuralProbe):
             for clip in shuffle.order(len(data)):
                 optimiser.zero_grad()
                 total += step.learn(data, clip, weights[clip])
-                optimiser.step()
+                take_step(optimiser)
             return total / len(data)
 
         def validate() -> float:

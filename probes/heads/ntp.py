@@ -27,7 +27,7 @@ from probes.heads.base import Clips
 from probes.heads.frames import Place, bounds, parts
 from probes.heads.neural import NeuralProbe
 from probes.heads.ntp_network import CausalTransformer
-from probes.heads.training import pick_held_out, real_clips, seeded, train
+from probes.heads.training import pick_held_out, real_clips, seeded, take_step, train
 from probes.solving import Progress
 
 
@@ -124,7 +124,7 @@ class NtpProbe(NeuralProbe):
                 optimiser.zero_grad()
                 errors = batch.errors(network)
                 torch.autograd.backward(errors.mean())
-                optimiser.step()
+                take_step(optimiser)
                 rising.step()
                 total, frames = total + float(errors.detach().sum()), frames + len(errors)
             return total / frames

@@ -25,7 +25,7 @@ from probes.heads.network import SIZES, FrameNetwork
 from probes.heads.neural import NeuralProbe
 from probes.heads.pair import as_pair
 from probes.heads.sync_offsets import batches, learn, loss
-from probes.heads.training import pick_held_out, seeded, train
+from probes.heads.training import pick_held_out, seeded, take_step, train
 from probes.solving import Progress
 
 BLOCK_ROWS = 2048
@@ -111,7 +111,7 @@ class SyncProbe(NeuralProbe):
             for batch in batches(data, clips, self.tau, self.batch, place):
                 optimiser.zero_grad()
                 total += learn(network, batch)
-                optimiser.step()
+                take_step(optimiser)
                 frames += len(batch.video)
             return total / frames
 
