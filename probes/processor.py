@@ -128,11 +128,11 @@ def evaluator(
 
     def several(spans: Sequence[Span]) -> Tensor:
         gradient, slopes = torch.zeros_like(theta), np.empty_like(out)
-        buffer = torch.empty(max(span.rows for span in spans), data.width)
+        buffer, score = torch.empty(max(span.rows for span in spans), data.width), _scorer(theta)
         for span in (span for window in data.windows(spans) for span in window):
             clips = slice(span.first, span.last)
             block = arrays.normalised(slice(span.start, span.stop), slice(span.stop, span.stop + span.rows), buffer)
-            z = _forward(block, theta[:, :-1])
+            z = score(block)
             arrays.pool(z, clips, pooled, theta, out[clips], slopes[clips])
             if with_gradient:
                 gradient[:, :-1].addmm_(z, block)
@@ -190,15 +190,17 @@ def _walk_several(
     for number, (clip, coming) in enumerate(zip(clips, [*clips[1:], clips[-1]], strict=True), steps + 1):
         rows, following = slice(starts[clip], starts[clip + 1]), slice(starts[coming], starts[coming + 1])
         block = arrays.normalised(rows, following, buffer)
-        z = _forward(block, adam.theta[:, :-1])
+        z = _scorer(adam.theta)(block)
         arrays.pool(z, slice(clip, clip + 1), pooled, adam.theta, scores, slopes)
         kernels.begin_all(begun, theta, decay, slopes[0])
         gradient[:, :-1].addmm_(z, block)
         kernels.step(*flat, adam.settings, number)
 
 
-def _forward(rows: Tensor, weights: Tensor) -> Tensor:
-    """Return weights [probes, width] · rowsᵀ [width, n], contiguous [probes, n]."""
+def _scorer(theta: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the function from rows [n, width] to their scores without the biases, contiguous [probes, n]."""
+    weights = theta[:, :-1]
     if len(weights) < MANY:
-        return weights @ rows.T
-    return (rows @ weights.T.contiguous()).T.contiguous()
+        return lambda rows: weights @ rows.T
+    columns = weights.T.contiguous()
+    return lambda rows: (rows @ columns).T.contiguous()

@@ -312,6 +312,21 @@ def test_loops_that_can_be_kept_nowhere_say_what_to_set():
     assert "set NUMBA_CACHE_DIR to a folder that can be written to" in done.stdout
 
 
+def test_a_piece_of_work_stays_on_its_core_and_leaves_the_number_of_threads_alone():
+    code = (
+        "import torch\n"
+        "from threadpoolctl import threadpool_info\n"
+        "from probes.cores import spread\n"
+        "def threads(piece):\n"
+        "    return [each['num_threads'] for each in threadpool_info() if each['user_api'] == 'openmp']\n"
+        "print(spread(threads, [0, 1]), threads(0) == [torch.get_num_threads()])\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[[1], [1]] True"
+
+
 def test_a_frame_of_zeros_scores_the_bias():
     data = FeatureSet.from_arrays([np.zeros((1, 4), np.float32)])
     theta = torch.tensor([[1.0, 2.0, 3.0, 4.0, 0.25]])
