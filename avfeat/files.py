@@ -15,7 +15,8 @@ from avfeat.extract import ClipResult, encode_clips
 from avfeat.options import Options, Spent
 from avfeat.pool import Pool
 from avfeat.produce import FOLLOWS_FACE, Job
-from avfeat.session import feature_attributes, landmarker_model, worker_count
+from avfeat.provenance import feature_attributes
+from avfeat.session import landmarker_model, worker_count
 from avfeat.views import ViewSettings
 
 

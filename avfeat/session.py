@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from avfeat.clip import library_versions
 from avfeat.device import resolve_device
 from avfeat.encoders import build_encoder, card_of
-from avfeat.encoders.base import Encoder, FeatureName, Request
+from avfeat.encoders.base import Encoder, Request
 from avfeat.errors import ClipError, EncoderError, NotFiniteError
 from avfeat.extract import TRACK_FEATURE, ClipResult, Finished, encode_clips
-from avfeat.landmarks import MODEL_SHA256, TRACK_WIDTH, Track, find_model
-from avfeat.landmarks_dlib import PREDICTOR_LICENCE, PREDICTOR_SHA256, dlib_version, find_predictor
+from avfeat.landmarks import TRACK_WIDTH, Track, find_model
+from avfeat.landmarks_dlib import find_predictor
 from avfeat.manifest import Manifest
-from avfeat.media import ffmpeg_version
 from avfeat.options import Options, Report
 from avfeat.plan import Task, choose
 from avfeat.pool import Pool
 from avfeat.produce import FOLLOWS_FACE, Job
 from avfeat.progress import Progress
+from avfeat.provenance import feature_attributes, track_attributes
 from avfeat.store import Feature, Group
 from avfeat.store_layout import Form
 from avfeat.store_write import PartWriter
-from avfeat.timeline import RATE_HZ
-from avfeat.views import SOUND, TRACK, View, ViewSettings, view_versions
+from avfeat.views import TRACK, View
 
-PICTURE_RULE = "25 Hz from presentation time 0; frame k is the last source frame with floor(25 pts + 0.5) <= k"
 TOGETHER_SECONDS = 60.0
 """Media that goes through a GPU's networks together; a CPU is as fast clip by clip (bench/encoders.py)."""
-
-SOUND_RULE = "16 kHz mono through 16-bit integers, from presentation time 0"
 
 
 class Session:
@@ -284,40 +277,6 @@ def worker_count(asked: int | None, clips: int) -> int:
     return max(1, min(asked or len(os.sched_getaffinity(0)), clips))
 
 
-def feature_attributes(encoder: Encoder, name: FeatureName, views: ViewSettings) -> dict[str, Any]:
-    """Return what a feature says of itself in the store: its card, all that decides its numbers, and the versions."""
-    card = encoder.card.untrained() if name.is_random else encoder.card
-    reads = card.output(name).reads
-    provenance = {key: value for key, value in encoder.provenance.items() if key != "versions"}
-    identity: dict[str, Any] = {
-        "encoder": card.name,
-        "stream": name.stream,
-        "layer": name.layer,
-        "reads": [asdict(view) for view in sorted(reads)],
-        "provenance": provenance,
-    }
-    if SOUND in reads:
-        identity["sound"] = SOUND_RULE
-    if any(view.kind != "sound" for view in reads):
-        identity["pictures"] = PICTURE_RULE
-    if any(view.kind in FOLLOWS_FACE for view in reads):
-        identity["views"] = asdict(views)
-        identity["landmarker_sha256"] = landmarker_sha256(views)
-    return {
-        "rate_hz": card.rate_hz,
-        "first_seconds": card.first_seconds,
-        "identity": identity,
-        "summary": card.summary,
-        "licence": card.licence,
-        "licence_note": card.licence_note,
-        "source": card.source,
-        "citation": card.citation,
-        "self_supervised": card.self_supervised,
-        "dtype_compute": provenance.get("dtype_compute", "fp32"),
-        "made_with": versions() | encoder.provenance.get("versions", {}),
-    }
-
-
 def _refuse_blendshapes(reads: Mapping[str, frozenset[View]]) -> None:
     for name, views in reads.items():
         if TRACK in views:
@@ -337,28 +296,3 @@ def _asked(request: Request) -> dict[str, Any]:
         "settings": dict(request.settings),
         "dtype_compute": request.dtype_compute,
     }
-
-
-def landmarker_sha256(views: ViewSettings) -> str:
-    """Return the hash of the model that finds the landmarks."""
-    return PREDICTOR_SHA256 if views.landmarks == "dlib" else MODEL_SHA256
-
-
-def track_attributes(views: ViewSettings) -> dict[str, Any]:
-    """Return what the feature ``track`` says of itself in the store."""
-    by_dlib = views.landmarks == "dlib"
-    return {
-        "rate_hz": float(RATE_HZ),
-        "first_seconds": 0.5 / RATE_HZ,
-        "identity": {"landmarker_sha256": landmarker_sha256(views), "pictures": PICTURE_RULE},
-        "summary": "the followed face: 68 points in pixels, 52 blendshapes, whether it was seen, how many faces were",
-        "licence": PREDICTOR_LICENCE if by_dlib else "Apache-2.0",
-        "made_with": versions() | ({"dlib": dlib_version()} if by_dlib else {}),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of all that decides what an encoder sees."""
-    ours = {"python": platform.python_version()}
-    ours |= {package: version(package) for package in ("avfeat", "mediapipe", "zarr")}
-    return ours | library_versions() | view_versions() | {"ffmpeg": ffmpeg_version()}

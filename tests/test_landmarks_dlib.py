@@ -19,8 +19,8 @@ from avfeat.landmarks_dlib import DlibLandmarker, choose_last, find_predictor
 from avfeat.landmarks_model import Face
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.options import Options
+from avfeat.provenance import feature_attributes
 from avfeat.run import extract
-from avfeat.session import feature_attributes
 from avfeat.views import ViewSettings
 from avfeat.weights import sha256_of
 

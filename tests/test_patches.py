@@ -146,7 +146,7 @@ def test_weights_of_another_width_are_refused(extracted: tuple[Path, Path]) -> N
 
 def _logmel() -> dict[str, object]:
     from avfeat.encoders import build_encoder
-    from avfeat.session import feature_attributes
+    from avfeat.provenance import feature_attributes
 
     (request,) = resolve(["logmel"])
     own = feature_attributes(build_encoder(request), request.wanted[0], ViewSettings())
