@@ -15,7 +15,7 @@ from probes.run_inputs import ClipSet, digest_of
 from probes.run_measure import replicate
 from probes.run_plan import plan
 from probes.tables.forms import comma_separated, latex, markdown, write_forms
-from probes.tables.grid import grid
+from probes.tables.grid import grid, tenths
 from tests.running import PROTOCOL, write_protocol
 
 REALS = 1000
@@ -123,6 +123,17 @@ def test_latex_has_as_many_cells_in_each_line_as_columns_and_no_bare_special_cha
     assert r"\textcolor{gray}{\begin{tabular}{@{}c@{}}90.0" in text
     assert r"no weights\_2" in text and r"5 \% of \#1" in text
     assert text.count("{") == text.count("}")
+
+
+def test_halves_are_rounded_up_whatever_their_binary_form():
+    assert [tenths(value) for value in (54.65, 100 * 0.5465, 0.25, 99.95, -0.25, 0.0)] == [
+        54.7,
+        54.7,
+        0.3,
+        100.0,
+        -0.2,
+        0.0,
+    ]
 
 
 def test_all_forms_are_written_beside_each_other(small, tmp_path):
