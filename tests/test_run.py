@@ -106,6 +106,20 @@ def test_a_second_run_makes_nothing_and_changes_nothing(done, store):
     assert (out / "results.parquet").read_bytes() == before
 
 
+def test_a_probe_or_scores_that_are_gone_are_made_again_and_the_same(done, store):
+    protocol, out, _ = done
+    run([protocol], [store], out)
+    before = (out / "results.parquet").read_bytes()
+    results = read_results(out)
+    cell = results.cell("small", "both", "near_near")
+    results.probe_paths(cell)[1].unlink()
+    (out / "scores" / f"{cell.tests[0]}.parquet").unlink()
+    report = run([protocol], [store], out)
+    assert (made(report), report.filled) == ((1, 1), 12)
+    assert (out / "results.parquet").read_bytes() == before
+    assert read_results(out).scores(cell).by_seed.shape == (12, 2)
+
+
 def test_two_processes_find_the_numbers_that_one_finds(done, store, tmp_path):
     protocol, out, _ = done
     run([protocol], [store], tmp_path / "out", jobs=2)
