@@ -114,7 +114,7 @@ def code_digest(*modules: str) -> str:
 
     A release or an edit that may change a number thus never stands beside numbers of another.
     """
-    sources = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in _imported(modules)}
+    sources = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in imported(modules)}
     return digest_of([sources, [version(library) for library in ("numba", "numpy", "torch")]])
 
 
@@ -134,7 +134,7 @@ def _bytes(rows: Sequence[Sequence[Any]], indexes: Sequence[tuple[Feature, Any]]
     return total
 
 
-def _imported(modules: Sequence[str]) -> Iterator[tuple[str, Path]]:
+def imported(modules: Sequence[str]) -> Iterator[tuple[str, Path]]:
     """Yield each module of ``probes`` that can be reached by imports, wherever in a file they stand."""
     root = Path(__file__).parents[1]
     waiting, seen = list(modules), set()

@@ -17,7 +17,7 @@ from probes.protocol import read_protocol
 from probes.results import read_results
 from probes.run import run
 from probes.run_book import Book
-from probes.run_inputs import Inputs
+from probes.run_inputs import Inputs, code_digest, imported
 from probes.run_plan import plan, tasks
 from probes.run_pool import Ended, memory, outcomes
 from tests.running import FITS, PROTOCOL, TESTS, make_store, write_protocol
@@ -138,3 +138,17 @@ def test_ctrl_c_stops_a_run_with_one_line_and_keeps_what_was_made(store, tmp_pat
     assert job.returncode == 1
     assert errors.splitlines()[-1] == "Stopped: what was made is kept, the same command goes on."
     assert list(out.glob("probes/*.safetensors")) and not read_results(out).cells
+
+
+def test_the_code_that_a_number_depends_on_is_all_that_its_fit_imports_and_no_page_or_table():
+    names = set(dict(imported(["probes.loading", "probes.run_fit", "probes.heads.linear"])))
+    assert {
+        "probes.lbfgs",
+        "probes.adam",
+        "probes.objective",
+        "probes.pooling",
+        "probes.align",
+        "probes.subsets",
+    } <= names
+    assert not {"probes.cli", "probes.protocol", "probes.results", "probes.run", "probes.tables.grid"} & names
+    assert code_digest("probes.pooling") != code_digest("probes.pooling", "probes.adam")
