@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Small heads over stored features, fitted in seconds.\n\n"
     "Exit codes: 0 all done, 1 stopped or found something wrong (an interrupted fit still writes its best probe), "
-    "2 wrong command, 3 finished, but some files could not be scored.",
+    "2 wrong command, 3 finished, but some files could not be scored or some cells not filled.",
     no_args_is_help=True,
     rich_markup_mode=None,  # drawing help with rich takes longer than all the rest of it
     pretty_exceptions_enable=False,
