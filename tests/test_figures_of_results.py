@@ -1,5 +1,6 @@
 """Figures of protocols that were run: which numbers go where, what is missing, and the command."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ KINDS = {
     "ablation-random": "variants",
     "ablation-silence": "variants",
     "table2": None,
+    "table4": None,
     "demo": None,
 }
 
@@ -59,6 +61,12 @@ def test_each_ablation_is_known_by_its_grid(name: str) -> None:
     protocol = read_protocol(name)
     assert ablations.kind_of(protocol) == KINDS[name]
     assert has_figure(protocol) == (KINDS[name] is not None)
+
+
+def test_probes_of_several_heads_are_a_table_even_when_their_poolings_differ() -> None:
+    protocol = read_protocol("ablation-pooling")
+    probes = dict(protocol.probes) | {"max": replace(protocol.probes["max"], head="mlp")}
+    assert ablations.kind_of(replace(protocol, probes=probes)) is None
 
 
 def test_every_protocol_that_is_no_plain_table_has_a_figure() -> None:

@@ -40,7 +40,8 @@ def kind_of(protocol: Protocol) -> Kind | None:
     recipes = [protocol.recipe(column) for column in _tested(protocol)]
     if len({recipe.share for recipe in recipes}) > 1:
         return "size"
-    if len({str(recipe.settings.get("pool")) for recipe in recipes}) > 1:
+    pools = {str(recipe.settings["pool"]) for recipe in recipes if "pool" in recipe.settings}
+    if len(pools) > 1 and len({recipe.head for recipe in recipes}) == 1:
         return "pooling"
     names = {row.name for row in protocol.rows}
     bases = [_split(row)[0] for row in protocol.rows]
