@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 NAME = "figure3"
 
-_WORDS = {"sound": "fake sound", "picture": "fake picture", "fake": "fake"}
 _KILOHERTZ = (0, 1, 2, 4, 8)
 _LABELS = {"score": "frame score z", "probability": "probability sigmoid(2z)"}
 _HEIGHTS = {"score": 1.5, "probability": 1.0}
@@ -78,8 +77,9 @@ def compose(columns: Sequence[Column], title: str = "", *, decision: bool = True
     scores = np.concatenate([trace.scores for each in columns for trace in each.traces.values()])
     low, high = min(float(scores.min()), 0.0), max(float(scores.max()), 0.0)
     room = 0.08 * max(high - low, 1e-3)
+    words = max(len(_said(each)) for each in columns)
     for k, column in enumerate(columns):
-        _draw_scores(grid[0, k], column, (low - room, high + 2.2 * room), decision)
+        _draw_scores(grid[0, k], column, (low - room, high + room * (1 + 1.9 * words)), decision)
         if decision:
             _draw_probabilities(grid[1, k], column)
         below = [*_media(column), *[_draw_nothing] * lower][:lower]
@@ -160,17 +160,24 @@ def _draw_nothing(axes: Axes, column: Column) -> None:
 
 def _shade(axes: Axes, column: Column, *, words: bool) -> None:
     inside = axes.get_xaxis_transform()
-    for row, (kind, stretches) in enumerate(column.trace.kinds.items()):
+    for row, (stretches, text) in enumerate(_said(column).items()):
         for start, end in stretches:
-            axes.axvspan(start, min(end, column.seconds), color=SHADE, linewidth=0, zorder=0)
-            axes.axvline(start, color=FAINT, linewidth=0.6, zorder=1)
-            axes.axvline(min(end, column.seconds), color=FAINT, linewidth=0.6, zorder=1)
-        if words and stretches:
-            start, end = stretches[0]
-            middle = (start + min(end, column.seconds)) / 2
-            axes.text(
-                middle, 0.97 - 0.11 * row, _WORDS[kind], transform=inside, ha="center", va="top", fontsize=7, color=INK
-            )
+            axes.axvspan(start, end, color=SHADE, linewidth=0, zorder=0)
+            for edge in (start, end):
+                axes.axvline(edge, color=FAINT, linewidth=0.6, zorder=1)
+        if words:
+            middle = sum(stretches[0]) / 2
+            axes.text(middle, 0.98 - 0.11 * row, text, transform=inside, ha="center", va="top", fontsize=7, color=INK)
+
+
+def _said(column: Column) -> dict[tuple[tuple[float, float], ...], str]:
+    """Return fake stretches within the clip, and what is written into the first of them."""
+    found: dict[tuple[tuple[float, float], ...], list[str]] = {}
+    for kind, stretches in column.trace.kinds.items():
+        own = tuple((start, min(end, column.seconds)) for start, end in stretches if start < column.seconds)
+        if own:
+            found.setdefault(own, []).append(kind)
+    return {own: "fake" if kinds == ["fake"] else f"fake {' and '.join(kinds)}" for own, kinds in found.items()}
 
 
 def _line(number: int) -> dict[str, Any]:
