@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,22 +12,38 @@ PADDED_LIMIT = 4
 """A span ends before its padded grid would hold more than this many times the rows aimed at."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Span:
-    """Consecutive clips ``first:last`` and their rows ``start:stop``.
+    """Consecutive clips ``first:last`` and their rows ``start:stop``; what only some ask for is made when they do.
 
-    lengths: int64 [clips], frames of each clip.
-    grid: int64 [clips * longest], the row (from ``start``) of each cell; ``stop - start`` stands for padding.
-    cells: int64 [rows], the cell of each row: the way back.
+    offsets: int64 [clips + 1], where each clip begins, counted as ``start`` is.
     """
 
     first: int
     last: int
     start: int
     stop: int
-    lengths: Tensor
-    grid: Tensor
-    cells: Tensor
+    offsets: Tensor
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Int64 [clips], frames of each clip."""
+        return self.offsets.diff()
+
+    @cached_property
+    def grid(self) -> Tensor:
+        """Int64 [clips * longest], the row (from ``start``) of each cell; ``stop - start`` stands for padding."""
+        inside, steps = self._inside()
+        return torch.where(inside, self.offsets[:-1, None] - self.start + steps, self.rows).reshape(-1)
+
+    @cached_property
+    def cells(self) -> Tensor:
+        """Int64 [rows], the cell of each row: the way back."""
+        return self._inside()[0].reshape(-1).nonzero()[:, 0]
+
+    def _inside(self) -> tuple[Tensor, Tensor]:
+        steps = torch.arange(int(self.lengths.max()), device=self.offsets.device)
+        return steps < self.lengths[:, None], steps
 
     @property
     def rows(self) -> int:
@@ -61,16 +78,6 @@ def cut(offsets: Tensor, rows: int) -> list[Span]:
             if starts[last + 1] - starts[first] > rows or too_wide:
                 break
             last += 1
-        spans.append(_span(first, last, offsets))
+        spans.append(Span(first, last, starts[first], starts[last], offsets[first : last + 1]))
         first = last
     return spans
-
-
-def _span(first: int, last: int, offsets: Tensor) -> Span:
-    start, stop = int(offsets[first]), int(offsets[last])
-    lengths = offsets[first : last + 1].diff()
-    steps = torch.arange(int(lengths.max()), device=offsets.device)
-    inside = steps < lengths[:, None]
-    rows = offsets[first:last, None] - start + steps
-    grid = torch.where(inside, rows, stop - start).reshape(-1)
-    return Span(first, last, start, stop, lengths, grid, inside.reshape(-1).nonzero()[:, 0])
