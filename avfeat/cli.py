@@ -115,7 +115,7 @@ def extract(
         Literal["fp32", "bf16", "fp16"], typer.Option(help="What networks compute in; rows differ by about 1 %.")
     ] = "fp32",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile networks before they run; see docs/adding-an-encoder.md.")
+        bool, typer.Option("--compile", help="Compile networks before they run; see docs/encoders.md.")
     ] = False,
     part_clips: Annotated[
         int | None, typer.Option(min=1, help="Clips per part, the unit of commit.", show_default="16 to 500 by size")

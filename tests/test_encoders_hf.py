@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from avfeat import encoders
 from avfeat.encoders import build_encoder, card_of, hf, hf_config, hf_files, resolve
 from avfeat.encoders.base import Encoder, FeatureName, Rows
-from avfeat.encoders.hf_records import FAMILIES, NAMED
+from avfeat.encoders.hf_named import NAMED
+from avfeat.encoders.hf_records import FAMILIES
 from avfeat.errors import EncoderError, SetupError, WeightsError
 from avfeat.views import SOUND, Views
 from tests.tiny_models import TINY_MODELS, tiny_clip, tiny_wav2vec2

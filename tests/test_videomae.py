@@ -19,7 +19,7 @@ from torch import Tensor
 
 from avfeat.encoders import build_encoder, card_of, hf, resolve
 from avfeat.encoders.base import Rows
-from avfeat.encoders.hf_records import NAMED
+from avfeat.encoders.hf_named import NAMED
 from avfeat.encoders.hf_video import WindowEncoder
 from avfeat.errors import EncoderError, NoPicturesError, WeightsError
 from avfeat.views import View, ViewMaker, Views, ViewSettings

@@ -47,7 +47,7 @@ def tiny_clip(folder: Path, **vision: Any) -> Path:
         vision_config=_TOWER | {"image_size": 28, "patch_size": 14} | vision, text_config=_TEXT, projection_dim=16
     )
     _save(folder, transformers.CLIPModel, config)
-    from avfeat.encoders.hf_records import NAMED
+    from avfeat.encoders.hf_named import NAMED
 
     usual = NAMED["clip-vit-l14"].input
     processor = {"do_center_crop": True, "crop_size": {"height": 28, "width": 28}, "size": {"shortest_edge": 28}}

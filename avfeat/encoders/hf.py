@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from avfeat.encoders.base import RANDOM, Card, Encoder, FeatureName, Output, Request, WeightFile
-from avfeat.encoders.hf_records import FAMILIES, NAMED, Family, Kind, Record
+from avfeat.encoders.hf_named import NAMED, Record
+from avfeat.encoders.hf_records import FAMILIES, Family, Kind
 from avfeat.encoders.settings import Setting
 from avfeat.errors import EncoderError
 from avfeat.timeline import RATE_HZ, SOUND_RATE_HZ

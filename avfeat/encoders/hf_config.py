@@ -10,7 +10,8 @@ from typing import Any, cast
 from avfeat.encoders import hf
 from avfeat.encoders.base import Card, Output, WeightFile
 from avfeat.encoders.hf_files import CONFIG, INPUT, Checkpoint, find_folder
-from avfeat.encoders.hf_records import FAMILIES, Family, Kind, Record
+from avfeat.encoders.hf_named import Record
+from avfeat.encoders.hf_records import FAMILIES, Family, Kind
 from avfeat.encoders.settings import chosen
 from avfeat.errors import EncoderError, SetupError, WeightsError
 from avfeat.timeline import SOUND_RATE_HZ
