@@ -33,7 +33,7 @@ from avfeat.store_write import PartWriter
 from avfeat.views import TRACK, View
 
 TOGETHER_SECONDS = 60.0
-"""Media that goes through a GPU's networks together; a CPU is as fast clip by clip (bench/encoders.py)."""
+"""Media that goes through a GPU's networks together; on a CPU batches are no sure gain (bench/encoders.py)."""
 
 
 class Session:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from avfeat.encoders import ENCODERS, build_encoder, card_of, resolve
 from avfeat.encoders.base import DtypeCompute, Encoder, Rows, check_rows
@@ -184,8 +185,16 @@ def test_half_precision_is_within_its_tolerance_of_float32_and_says_so(
         return
     half = HalfEncoder(encoder, "cpu", dtype)
     assert half.provenance["dtype_compute"] == dtype
+    summed = set()  # what the blocks add to, from the first to the last
+    handles = [
+        block.register_forward_pre_hook(lambda _, given: summed.add(given[0].dtype)) for block in encoder.blocks()
+    ]
     clip = _clip(encoder, 20)
-    for rows, exact in zip(_encode(half, clip), _encode(encoder, clip), strict=True):
+    halved = _encode(half, clip)
+    for handle in handles:
+        handle.remove()
+    assert summed == {torch.float32}
+    for rows, exact in zip(halved, _encode(encoder, clip), strict=True):
         assert 0 < np.linalg.norm(rows - exact) < TOLERANCE[dtype] * np.linalg.norm(exact)
 
 
