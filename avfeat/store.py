@@ -161,7 +161,7 @@ def overlay(path: Path, key: str) -> Iterator[Path]:
         key: the manifest's.
 
     Raises:
-        StoreError: ``path`` is no store.
+        StoreError: ``path`` is no store; or raised inside, with ``path`` for the temporary folder's name.
     """
     with tempfile.TemporaryDirectory(prefix="avfeat-overlay-") as folder:
         upper = Path(folder)
@@ -174,7 +174,10 @@ def overlay(path: Path, key: str) -> Iterator[Path]:
                 for entry in (path / key).iterdir():
                     if not entry.name.startswith("."):
                         (upper / key / entry.name).symlink_to(entry.resolve())
-        yield upper
+        try:
+            yield upper
+        except StoreError as error:
+            raise StoreError(str(error).replace(folder, str(path))) from error
 
 
 def _subfolders(path: Path) -> list[str]:
