@@ -111,7 +111,8 @@ def test_what_is_missing_is_listed_once_and_how_the_rest_was_made_is_said(small)
     text = markdown(small)
     assert "1. Not run yet: probes run small.\n2. no weights_2\n3. no manifest\n" in text
     assert "Probe: linear, seed 1. Probe: linear, solver adam (the paper's), seed 1." in text
-    assert "Not all clips could be tested: near:test, one: 11 of 12 clips used." in text
+    assert "Not all clips could be tested:\n\n- near:test, one: 11 of 12 clips used\n" in text
+    assert "Not all clips could be tested: near:test, one: 11 of 12 clips used." in latex(small)
 
 
 def test_latex_has_as_many_cells_in_each_line_as_columns_and_no_bare_special_character(small):

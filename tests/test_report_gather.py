@@ -11,6 +11,7 @@ from probes.cli import app
 from probes.report.gather import gather
 from probes.results import read_results
 from probes.run import run
+from probes.tables.grid import tenths
 from tests.running import make_store, write_protocol
 
 
@@ -32,9 +33,9 @@ def test_every_cell_is_a_number_of_the_table_and_columns_know_their_domain(done)
     for words, numbers in table.rows:
         for column, number in zip(("near_near", "near_far", "far_near", "away"), numbers, strict=True):
             auc = cells[words[0], column].measures["auc"]
-            assert number.value == pytest.approx(100 * auc.value)
-            assert number.text == f"{100 * auc.value:.1f}"
-            assert f"[{100 * auc.low:.1f}, {100 * auc.high:.1f}]" in number.small
+            assert number.value == tenths(100 * auc.value)
+            assert number.text == f"{tenths(100 * auc.value)}"
+            assert f"[{tenths(100 * auc.low)}, {tenths(100 * auc.high)}]" in number.small
     assert "12 of 12 cells are filled." in page.summary[0]
     assert re.search(r"Best away: (one|two|both), \d+\.\d\.", page.summary[0])
 

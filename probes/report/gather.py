@@ -103,7 +103,8 @@ def _table(protocol: Protocol, filled: Grid) -> Table:
     ]
     heads = ["features", *(["group"] if grouped else [])]
     columns = [Column(column.head, _out_of_domain(protocol, column)) for column in filled.columns]
-    return Table(filled.title, heads, columns, rows, filled.about, filled.notes)
+    about = (*filled.about, *(f"Not all clips could be tested: {text}." for text in filled.left_out))
+    return Table(filled.title, heads, columns, rows, about, filled.notes)
 
 
 def _out_of_domain(protocol: Protocol, column: ProtocolColumn) -> bool | None:

@@ -32,6 +32,8 @@ def markdown(grid: Grid) -> str:
     if grid.notes:
         listed = [f"{number}. {note}" for number, note in enumerate(grid.notes, 1)]
         parts.append("\n".join(["Not filled:", "", *listed]))
+    if grid.left_out:
+        parts.append("\n".join(["Not all clips could be tested:", "", *(f"- {text}" for text in grid.left_out)]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -51,7 +53,8 @@ def latex(grid: Grid) -> str:
         group = row.group
         lines.append(" & ".join([_escape(row.name), *map(_latex_cell, entries)]) + r" \\")
     notes = [f"$^{{{number}}}$ {_escape(note)}" for number, note in enumerate(grid.notes, 1)]
-    small = " ".join(map(_escape, grid.about)) + "".join(f"\n\n{note}" for note in notes)
+    left = [f"Not all clips could be tested: {_escape('; '.join(grid.left_out))}."] if grid.left_out else []
+    small = "\n\n".join([" ".join(map(_escape, grid.about)), *notes, *left])
     return "\n".join(
         [
             r"% Needs \usepackage{booktabs,xcolor,graphicx}",

@@ -47,6 +47,7 @@ class Grid:
     lines: for each row its entries in the order of ``columns``.
     notes: what is missing, each once.
     about: sentences on how the numbers were made.
+    left_out: for each test set and features of which not all clips could be tested, how many and why.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Grid:
     lines: tuple[tuple[Entry, ...], ...]
     notes: tuple[str, ...]
     about: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def grid(protocol: Protocol, results: Results) -> Grid:
@@ -88,6 +90,7 @@ def grid(protocol: Protocol, results: Results) -> Grid:
         tuple(map(tuple, _with_best(lines, protocol.metric))),
         tuple(notes),
         (*_about(protocol, cells), *protocol.notes),
+        tuple(dict.fromkeys(_left_out(cell) for cell in cells if cell.left_out)),
     )
 
 
@@ -134,11 +137,11 @@ def _about(protocol: Protocol, cells: Sequence[Cell]) -> list[str]:
         f"{protocol.metric.upper()} in percent, the mean over seeds, in brackets the middle 95 % of bootstrap "
         f"replicates over clips and seeds{paper}."
     ]
-    sentences += [f"Probe: {recipe}." for recipe in recipes]
-    left_out = dict.fromkeys(
-        f"{cell.test}, {' + '.join(cell.features)}: {cell.left_out}" for cell in cells if cell.left_out
-    )
-    return [*sentences, *(f"Not all clips could be tested: {text}." for text in left_out)]
+    return [*sentences, *(f"Probe: {recipe}." for recipe in recipes)]
+
+
+def _left_out(cell: Cell) -> str:
+    return f"{cell.test}, {' + '.join(cell.features)}: {cell.left_out}"
 
 
 def describe(recipe: Recipe) -> str:
