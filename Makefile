@@ -32,7 +32,7 @@ report: figures  ## one page of the same
 	$(BIN)/probes report $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT)
 
 demo/out/store/zarr.json: | $(READY)
-	$(BIN)/python -m demo.run
+	OMP_NUM_THREADS=1 $(BIN)/python -m demo.run
 
 test: $(READY)  ## one thread to a process: the processes already fill the cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

@@ -83,10 +83,13 @@ def detect(
 
 
 def stretches(scored: Scored) -> list[tuple[float, float]]:
-    """Return where the frame scores stay above 0, in seconds from the first frame's start to the last one's end."""
+    """Return where frames are at or above the clip's line, in seconds from the first's start to the last's end.
+
+    With log-sum-exp or max pooling each such frame would by itself have the clip called fake.
+    """
     if scored.frames is None:
         return []
-    above = np.pad((scored.frames > 0).astype(np.int8), 1)
+    above = np.pad((scored.frames >= scored.line).astype(np.int8), 1)
     edges = np.diff(above)
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     first, step = scored.first_seconds - scored.step_seconds / 2, scored.step_seconds
@@ -110,13 +113,14 @@ def page(probes: Sequence[Path], verdicts: Sequence[Verdict]) -> Page:
 def _sentence(scored: Scored) -> str:
     if scored.score is None or scored.probability is None or scored.frames is None:
         return f"no score. {scored.detail}"
-    side = "fake" if scored.score > 0 else "real"
+    side = "fake" if scored.score >= scored.line else "real"
+    chance = f" with calibrated probability of fake {scored.probability:.2f}" if scored.calibrated else ""
     top = scored.first_seconds + scored.step_seconds * int(np.argmax(scored.frames))
     found = stretches(scored)
     where = ", ".join(f"{start:.2f}-{end:.2f} s" for start, end in found[:LONGEST_LIST])
     more = f" and {len(found) - LONGEST_LIST} more" if len(found) > LONGEST_LIST else ""
-    said = f"above 0 at {where}{more}" if found else "no frame is above 0 by itself"
-    return f"score {scored.score:.2f}, leans {side}; {said}; highest at {top:.2f} s"
+    said = f"frames at {where}{more} reach {scored.line:g}" if found else f"no frame by itself reaches {scored.line:g}"
+    return f"score {scored.score:.2f}, leans {side}{chance}; {said}; highest at {top:.2f} s"
 
 
 def _training(facts: Mapping[str, Any]) -> str:
@@ -134,7 +138,7 @@ def _training(facts: Mapping[str, Any]) -> str:
 
 def _shown(verdict: Verdict) -> ShownClip:
     lines = [
-        Line(name, scored.frames, scored.first_seconds, scored.step_seconds)
+        Line(name, scored.frames, scored.first_seconds, scored.step_seconds, scored.line)
         for name, scored in verdict.found.items()
         if scored.frames is not None
     ]

@@ -50,6 +50,7 @@ class Fitted:
     columns: tuple[Column, ...]
     settings: Settings
     history: list[list[float]] = field(repr=False)
+    class_weight: str = "none"
 
     @property
     def best(self) -> int:
@@ -70,6 +71,7 @@ class Fitted:
             "pool": str(one.pool),
             "weight_decay": one.weight_decay,
             "seed": one.seed,
+            "class_weight": self.class_weight,
             "loss": one.loss,
             "best_step": one.step,
             "stopped": one.stopped,
@@ -120,7 +122,7 @@ def fit(
         Column(pool, decay, seed, float(tracker.best_loss[k]), int(tracker.best_step[k]), tracker.stopped[k])
         for k, (pool, decay, seed) in enumerate(grid)
     )
-    return Fitted(tracker.best.cpu(), columns, settings, tracker.history)
+    return Fitted(tracker.best.cpu(), columns, settings, tracker.history, class_weight)
 
 
 def settings_for(solver: str, steps: int | None = None, patience: int | None = None) -> Settings:

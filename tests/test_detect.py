@@ -2,6 +2,7 @@
 
 import json
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.media import write_video
 from avfeat.options import Options
 from avfeat.run import extract
+from avfeat.store import open_store, write_feature
 from probes.cli import app
 from probes.detect import WARNING, stretches
 from probes.loading import Choice
@@ -49,6 +51,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = call("fit", folder / "store", "--manifest", "tones", "--feature", "logmel", "--pool", "mean",
                     "--val", "none", "--steps", "40", "-o", folder / f"{name}.safetensors")  # fmt: skip
         assert done.exit_code == 0, done.output
+    # Two clips whose labels contradict their tones: scores that separate all clips cannot be calibrated.
+    mixed = [replace(row, label=1 - row.label) if k < 2 else row for k, row in enumerate(rows)]
+    features = open_store(folder / "store")[manifest.key]["logmel"]
+    write_feature(folder / "store", Manifest.from_rows(mixed, DatasetInfo("mixed")), "logmel",
+                  {row.clip_id: features.clip(row.clip_id) for row in rows}, rate_hz=25.0,
+                  first_seconds=features.first_seconds)  # fmt: skip
     half = np.concatenate([tone(350, 1.0), tone(2200, 1.0)])
     write_video(folder / "half.mp4", [numbered(k) for k in range(50)], 25, half)
     return folder
@@ -88,8 +96,20 @@ def test_two_probes_of_one_name_are_refused(folder: Path, tmp_path: Path) -> Non
 
 def test_stretches_reach_from_the_start_of_a_frame_to_the_end_of_the_last() -> None:
     scores = np.array([1, 1, -1, -1, 0, 2], np.float32)
-    found = stretches(Scored(Path("a"), 1.0, 0.9, scores, 0.02, 0.04))
-    assert found == [(0.0, 0.08), (0.2, 0.24)]
+    assert stretches(Scored(Path("a"), 1.0, 0.9, scores, 0.02, 0.04)) == [(0.0, 0.08), (0.16, 0.24)]
+    assert stretches(Scored(Path("a"), 1.0, 0.9, scores, 0.02, 0.04, line=1.5)) == [(0.2, 0.24)]
+
+
+def test_a_calibrated_probe_states_its_probability_and_another_does_not(folder: Path, tmp_path: Path) -> None:
+    probe = tmp_path / "first.safetensors"
+    probe.write_bytes((folder / "first.safetensors").read_bytes())
+    assert "probability" not in call("detect", folder / "t01.wav", "--probe", probe).output
+    done = call("calibrate", probe, folder / "store", "--on", "mixed")
+    assert done.exit_code == 0, done.output
+    assert (
+        "leans fake with calibrated probability of fake 0."
+        in call("detect", folder / "t01.wav", "--probe", probe).output
+    )
 
 
 def test_stored_clips_are_shown_with_what_the_manifest_knows(folder: Path) -> None:

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from avfeat.errors import ProbeError
 from probes.featureset import FeatureSet
-from probes.fit import fit
+from probes.fit import fit, settings_for
 from probes.heads.linear import LinearProbe
 from probes.pooling import Pooling
 from probes.probe_file import load_probe, write_probe
@@ -61,9 +61,11 @@ def test_a_saved_probe_scores_as_before(tmp_path):
 
 def test_a_column_of_many_is_a_probe_of_its_own():
     train = planted()
-    fitted = fit(train, pools=[Pooling("max"), Pooling("lse", 0.5)], weight_decays=[0.0, 0.1])
+    pools, settings = [Pooling("max"), Pooling("lse", 0.5)], settings_for("lbfgs", 7, 3)
+    fitted = fit(train, pools=pools, weight_decays=[0.0, 0.1], settings=settings, class_weight="balanced")
     probe = LinearProbe.from_fitted(train, fitted, 3)
-    assert (probe.pool, probe.weight_decay) == ("lse:0.5", 0.1)
+    assert (probe.pool, probe.weight_decay, probe.class_weight) == ("lse:0.5", 0.1, "balanced")
+    assert (probe.steps, probe.patience) == (7, 3)
     np.testing.assert_array_equal(probe.weight_, fitted.theta[3, :-1])
 
 

@@ -70,6 +70,15 @@ def test_scores_are_drawn_in_parts_of_the_largest_on_the_page():
     assert WAVE < heights[1] < heights[2] < WAVE + SCORES
 
 
+def test_the_line_between_real_and_fake_is_the_probes_threshold():
+    clip = ShownClip("a", [], [Line("ntp", np.array([3.0, 5.0], np.float32), 0.02, 0.04, threshold=4.0)])
+    drawing = draw(clip, Scale.of([clip]))
+    [(_, path)] = drawing.lines
+    low, high = (float(point.split()[1]) for point in path[1:].split("L"))
+    assert low - drawing.zero == pytest.approx(drawing.zero - high)
+    assert low > high
+
+
 def test_a_page_of_nothing_but_zeros_can_be_drawn():
     clip = ShownClip("a", [], [line_of([0.0, 0.0])])
     assert Scale.of([clip]).units == {"logmel": 1.0}

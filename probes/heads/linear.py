@@ -91,8 +91,10 @@ class LinearProbe(Probe):
     def from_fitted(cls, train: FeatureSet, fitted: Fitted, column: int) -> LinearProbe:
         """Return one of the probes that were fitted together on ``train``."""
         facts = fitted.facts(column)
-        names = ("pool", "solver", "weight_decay", "seed")
-        return cls(**{name: facts[name] for name in names})._take(train, fitted, column)
+        asked = {name: facts[name] for name in ("pool", "solver", "weight_decay", "seed", "class_weight")}
+        steps = facts["settings"].get("epochs") or facts["settings"].get("evaluations")
+        probe = cls(**asked, steps=steps, patience=facts["settings"]["patience"])
+        return probe._take(train, fitted, column)
 
     def decision_function(self, X: Clips) -> NDArray[np.float32]:  # noqa: N803
         """Return clip scores s, float32 [clips].

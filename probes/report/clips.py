@@ -69,7 +69,7 @@ def _shown(row: Mapping[str, Any], loaded: Mapping[str, tuple[Any, Loaded | None
             continue
         one = found.data.select([found.data.clip_ids.index(row["clip_id"])])
         first, step = found.times
-        lines.append(Line(name, probe.frame_scores(one)[0], first, step))
+        lines.append(Line(name, probe.frame_scores(one)[0], first, step, probe.line_))
         score, chance = float(probe.decision_function(one)[0]), float(probe.predict_proba(one)[0, 1])
         said.append(f"{name}: score {score:.2f}, probability of fake {chance:.2f}")
     verdict = [" · ".join(_known(row)), "; ".join(said)]

@@ -72,20 +72,27 @@ class Picture:
 
 @dataclass(frozen=True)
 class Line:
-    """One feature's frame scores, float [frames], at ``first_seconds + k * step_seconds``."""
+    """One feature's frame scores, float [frames], at ``first_seconds + k * step_seconds``.
+
+    threshold: the score from which on a clip is called fake; the drawing has it in the middle of fake and real.
+    """
 
     feature: str
     scores: NDArray[np.float32]
     first_seconds: float
     step_seconds: float
+    threshold: float = 0.0
 
     @property
     def times(self) -> NDArray[np.float64]:
         """Seconds of each frame, float64 [frames]."""
-        times: NDArray[np.float64] = self.first_seconds + self.step_seconds * np.arange(
-            len(self.scores), dtype=np.float64
-        )
-        return times
+        numbers = np.arange(len(self.scores), dtype=np.float64)
+        return self.first_seconds + self.step_seconds * numbers
+
+    @property
+    def beyond(self) -> NDArray[np.float64]:
+        """Scores less the threshold, float64 [frames]."""
+        return self.scores.astype(np.float64) - self.threshold
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The drawing above which a clip plays: waveform, frame scores and fake segments on one time axis, as SVG paths.
 
-All lines of a page share one height for each feature: a score is drawn in parts of the largest magnitude that its
-feature reaches on the page, so that clips can be compared, and zero, where real ends and fake begins, is at one height.
+All lines of a page share one scale: a score is drawn by how far it is from its probe's threshold, in parts of the
+largest distance that its feature reaches on the page, so that clips can be compared and the threshold is at one height.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Drawing:
     wave: path of the waveform, empty without sound.
     lines: for each feature its path.
     ticks: place and text.
-    zero: the height of a score of 0.
+    zero: the height of the threshold.
     """
 
     shades: Sequence[tuple[float, float, str]]
@@ -45,8 +45,8 @@ class Drawing:
 class Scale:
     """How scores become heights on all drawings of a page.
 
-    units: for each feature the largest magnitude of its frame scores; 1 where all are zero.
-    low, high: the lowest and highest score of all clips in these units, zero among them.
+    units: for each feature the largest distance from its threshold; 1 where there is none.
+    low, high: the lowest and highest distance of all clips in these units, zero among them.
     """
 
     units: Mapping[str, float]
@@ -59,7 +59,7 @@ class Scale:
         ends: dict[str, tuple[float, float]] = {}
         for line in (line for clip in clips for line in clip.lines):
             low, high = ends.get(line.feature, (0.0, 0.0))
-            ends[line.feature] = (min(low, float(line.scores.min())), max(high, float(line.scores.max())))
+            ends[line.feature] = (min(low, float(line.beyond.min())), max(high, float(line.beyond.max())))
         units = {feature: max(-low, high) or 1.0 for feature, (low, high) in ends.items()}
         low = min((ends[feature][0] / unit for feature, unit in units.items()), default=0.0)
         high = max((ends[feature][1] / unit for feature, unit in units.items()), default=0.0)
@@ -96,7 +96,7 @@ def _wave(peaks: NDArray[np.float32], across: float) -> str:
 
 
 def _line(line: Line, across: float, scale: Scale) -> str:
-    heights = scale.height(line.scores.astype(np.float64) / scale.units[line.feature])
+    heights = scale.height(line.beyond / scale.units[line.feature])
     return _path(list(zip(line.times * across, heights, strict=True)))
 
 
