@@ -8,7 +8,9 @@ STORES ?= demo/out/store
 OUT ?= demo/out/results
 JOBS ?= $(shell nproc)
 PROTOCOLS ?=
+AUDITS ?= $(if $(filter demo/out/store,$(STORES)),demo/out/audit-a.json demo/out/audit-b.json)
 
+.DELETE_ON_ERROR:
 .PHONY: install demo tables figures report test lint real bench clean
 
 install: $(READY)
@@ -28,8 +30,11 @@ tables: $(READY) $(addsuffix /zarr.json,$(STORES))  ## make tables STORES="one t
 figures: tables  ## PNG, SVG and PDF of the same; what cannot be drawn is named
 	$(BIN)/probes figure $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT) || [ $$? -eq 3 ]
 
-report: figures  ## one page of the same
-	$(BIN)/probes report $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT)
+report: figures $(AUDITS)  ## one page of the same; AUDITS="one.json" of avfeat manifest audit --json
+	$(BIN)/probes report $(PROTOCOLS) $(addprefix --stores ,$(STORES)) --out $(OUT) $(addprefix --audit ,$(AUDITS))
+
+demo/out/audit-%.json: demo/out/store/zarr.json
+	$(BIN)/avfeat manifest audit demo/out/demo-$*.parquet --json > $@
 
 demo/out/store/zarr.json: | $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m demo.run
