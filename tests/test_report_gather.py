@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from avfeat.errors import ProbeError
 from probes.cli import app
 from probes.report.gather import gather
+from probes.report.page import render
 from probes.results import read_results
 from probes.run import run
 from probes.tables.grid import tenths
@@ -46,6 +47,14 @@ def test_what_could_not_be_filled_says_what_is_missing(done, tmp_path):
     assert {number.note for _, numbers in table.rows for number in numbers} == {"Not run yet: probes run table2."}
     assert table.missing == ("Not run yet: probes run table2.",)
     assert all(number.small.startswith("paper ") for _, numbers in table.rows for number in numbers)
+
+
+def test_tables_with_numbers_come_first_and_empty_ones_are_folded_away(done):
+    store, out, protocol = done
+    page = gather([store], out, ["table2", protocol], clips_per_set=0)
+    assert [table.filled for table in page.tables] == [12, 0]
+    assert len(page.summary) == 1
+    assert render(page).count("Not one cell is filled yet") == 1
 
 
 def test_each_test_set_shows_a_real_clip_and_a_fake_one_with_a_line_for_each_row(done):

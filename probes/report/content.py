@@ -59,6 +59,11 @@ class Table:
     notes: Sequence[str] = ()
     missing: Sequence[str] = ()
 
+    @property
+    def filled(self) -> int:
+        """How many cells have a number."""
+        return sum(number.value is not None for _, numbers in self.rows for number in numbers)
+
 
 @dataclass(frozen=True)
 class Picture:

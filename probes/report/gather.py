@@ -64,8 +64,8 @@ def gather(
         )
     return Page(
         title="Frozen features against audio-visual forgery",
-        summary=[sentence for _, filled in grids for sentence in _summary(filled)],
-        tables=[_table(protocol, filled) for protocol, filled in grids],
+        summary=[_summary(filled) for _, filled in grids if _filled(filled)],
+        tables=sorted((_table(protocol, filled) for protocol, filled in grids), key=lambda table: not table.filled),
         figures=_figures(out / "figures"),
         audits=[_audit(path) for path in audits],
         clips=shown,
@@ -73,7 +73,11 @@ def gather(
     )
 
 
-def _summary(filled: Grid) -> list[str]:
+def _filled(filled: Grid) -> bool:
+    return any(entry.ours is not None for line in filled.lines for entry in line)
+
+
+def _summary(filled: Grid) -> str:
     """What the numbers of one table come to, in a few sentences."""
     entries = [entry for line in filled.lines for entry in line if entry.applies]
     done = [entry for entry in entries if entry.ours is not None]
@@ -92,7 +96,7 @@ def _summary(filled: Grid) -> list[str]:
             if known:
                 value, name = max(known)
                 sentences.append(f"Best {column.head}: {name}, {value:.1f}.")
-    return [" ".join(sentences)]
+    return " ".join(sentences)
 
 
 def _table(protocol: Protocol, filled: Grid) -> Table:
