@@ -98,8 +98,8 @@ class PatchExplainer:
         options: device, landmarker and time limit.
 
     Raises:
-        EncoderError: the feature does not come from patches of pictures, has another width, or what can be built here
-            is not what made it.
+        EncoderError: the feature does not come from patches of pictures, was computed in half precision, has another
+            width, or what can be built here is not what made it.
         AvfeatError: weights are missing, or this machine lacks something.
     """
 
@@ -114,6 +114,12 @@ class PatchExplainer:
         options: Options | None = None,
     ):
         self._options = options or Options()
+        computed = (like.get("asked") or {}).get("dtype_compute", "fp32")
+        if computed != "fp32":
+            raise EncoderError(
+                f"{feature} was computed in {computed}, and only float32 can be taken apart exactly: extract it once "
+                "more with --dtype-compute fp32."
+            )
         (encoder,), self._views = encoders_like([feature], {feature: like}, weights, self._options.device)
         if not isinstance(encoder, PatchEncoder):
             raise EncoderError(

@@ -135,13 +135,16 @@ def test_a_videos_highest_frame_is_explained_with_the_stored_features_own_encode
         explainer.explain(video, [1, 8])
 
 
-def test_weights_of_another_width_are_refused(extracted: tuple[Path, Path]) -> None:
+def test_what_cannot_be_taken_apart_is_refused_with_the_reason(extracted: tuple[Path, Path]) -> None:
     root, _ = extracted
     like = avfeat.open_store(root / "store")["one"]["clip"].attributes
     with pytest.raises(EncoderError, match="32 wide"):
         PatchExplainer("clip", np.zeros(31), 0.0, like=like)
     with pytest.raises(EncoderError, match="CLIP, DINOv2 and FSFM only"):
         PatchExplainer("logmel", np.zeros(31), 0.0, like={"asked": {}} | _logmel())
+    half = {**like, "asked": {**like["asked"], "dtype_compute": "bf16"}}
+    with pytest.raises(EncoderError, match=r"computed in bf16.*--dtype-compute fp32"):
+        PatchExplainer("clip", np.zeros(32), 0.0, like=half)
 
 
 def _logmel() -> dict[str, object]:
