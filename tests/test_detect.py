@@ -17,8 +17,9 @@ from avfeat.run import extract
 from avfeat.store import open_store, write_feature
 from probes.cli import app
 from probes.detect import WARNING, stretches
+from probes.explain.temporal import fake_stretches
 from probes.loading import Choice
-from probes.report.clips import segments_of, shown_clips
+from probes.report.clips import shown_clips
 from probes.score import Scored
 
 
@@ -125,6 +126,6 @@ def test_stored_clips_are_shown_with_what_the_manifest_knows(folder: Path) -> No
 def test_finer_segments_take_the_place_of_those_of_the_whole_clip() -> None:
     each = {"start_seconds": 1.0, "end_seconds": 2.0}
     empty = {"segments": None, "audio_segments": None, "video_segments": []}
-    assert segments_of(empty) == {}
-    assert segments_of(empty | {"segments": [each]}) == {"fake": [(1.0, 2.0)]}
-    assert segments_of(empty | {"segments": [each], "audio_segments": [each]}) == {"sound": [(1.0, 2.0)]}
+    assert fake_stretches(empty) == {}
+    assert fake_stretches(empty | {"segments": [each]}) == {"fake": [(1.0, 2.0)]}
+    assert fake_stretches(empty | {"segments": [each], "audio_segments": [each]}) == {"sound": [(1.0, 2.0)]}

@@ -7,13 +7,17 @@ import pytest
 from typer.testing import CliRunner
 
 from avfeat.errors import ProbeError
+from avfeat.store import write_feature
 from probes.cli import app
+from probes.heads.linear import LinearProbe
+from probes.loading import Choice, Source
+from probes.report.clips import shown_clips
 from probes.report.gather import gather
 from probes.report.page import render
 from probes.results import read_results
 from probes.run import run
 from probes.tables.grid import tenths
-from tests.running import make_store, write_protocol
+from tests.running import make_store, manifest_of, planted_rows, write_protocol
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,19 @@ def test_each_test_set_shows_a_real_clip_and_a_fake_one_with_a_line_for_each_row
     assert [clip.verdict[0].split(" · ")[0] for clip in clips] == ["real", "fake"] * 2
     assert all([line.feature for line in clip.lines] == ["one", "two", "both"] for clip in clips[2:])
     assert all("c0" in clip.missing for clip in clips), "the store has no media"
+
+
+def test_frame_scores_begin_where_the_clips_own_rows_begin(tmp_path):
+    arrays, labels = planted_rows()
+    manifest = manifest_of("near", labels)
+    rows = dict(zip(manifest.clip_ids, arrays, strict=True))
+    facts = {"c006": {"first_seconds": 0.5}}
+    write_feature(tmp_path, manifest, "trimmed", rows, rate_hz=25.0, first_seconds=0.02, facts=facts)
+    data = Source([tmp_path], ["trimmed"]).load(Choice("near", "train")).data
+    LinearProbe(steps=3).fit(data).save(tmp_path / "probe.safetensors")
+    probes = {"trimmed": tmp_path / "probe.safetensors"}
+    clips = shown_clips([tmp_path], probes, Choice("near"), ["c006", "c007"])
+    assert [clip.lines[0].first_seconds for clip in clips] == [0.5, 0.02]
 
 
 def test_clips_can_be_named_and_an_unknown_one_is_an_error(done):

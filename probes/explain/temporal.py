@@ -89,14 +89,19 @@ def traces(probe: Head, loaded: Loaded, column: str = "segments") -> list[Trace]
         data.clip_ids, data.labels.tolist(), probe.decision_function(data), probe.frame_scores(data), strict=True
     )
     for row, (clip_id, label, score, scores) in enumerate(clips):
-        kinds = {kind: _pairs(loaded.rows[column][row]) for column, kind in KINDS.items()}
-        segments = kinds[KINDS[column]]
-        told = {kind: stretches for kind, stretches in kinds.items() if stretches}
-        if len(told) > 1:
-            told.pop("fake", None)
+        segments = _pairs(loaded.rows[column][row])
+        told = fake_stretches({each: loaded.rows[each][row] for each in KINDS})
         start, step = float(loaded.starts[row]), loaded.times[1]
         found.append(Trace(clip_id, label, float(score), scores, start, step, segments, told))
     return found
+
+
+def fake_stretches(row: Mapping[str, Any]) -> dict[str, Sequence[Segment]]:
+    """Return a manifest row's fake stretches in seconds by kind; ``segments`` only where no finer column has any."""
+    told = {kind: stretches for column, kind in KINDS.items() if (stretches := _pairs(row[column]))}
+    if len(told) > 1:
+        told.pop("fake", None)
+    return told
 
 
 def stretches_for(loaded: Loaded, attributes: Mapping[str, Mapping[str, Any]]) -> str:

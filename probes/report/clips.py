@@ -10,13 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import avfeat
-from avfeat.errors import ClipError, ProbeError
+from avfeat.errors import ClipError, MediaError, ProbeError
+from probes.explain.temporal import fake_stretches
 from probes.loading import Choice, Loaded, Source
 from probes.probe_file import load_probe
-from probes.report.content import Line, Segment, ShownClip
-
-KINDS = {"audio_segments": "sound", "video_segments": "picture", "segments": "fake"}
-"""Columns of a manifest with fake stretches, the finer first, and the word that is written into them."""
+from probes.report.content import Line, ShownClip
 
 
 def shown_clips(
@@ -67,26 +65,17 @@ def _shown(row: Mapping[str, Any], loaded: Mapping[str, tuple[Any, Loaded | None
         if found is None or row["clip_id"] not in found.data.clip_ids:
             said.append(f"{name}: no score, for its features lack this clip")
             continue
-        one = found.data.select([found.data.clip_ids.index(row["clip_id"])])
-        first, step = found.times
-        lines.append(Line(name, probe.frame_scores(one)[0], first, step, probe.line_))
+        place = found.data.clip_ids.index(row["clip_id"])
+        one = found.data.select([place])
+        lines.append(Line(name, probe.frame_scores(one)[0], float(found.starts[place]), found.times[1], probe.line_))
         score, chance = float(probe.decision_function(one)[0]), float(probe.predict_proba(one)[0, 1])
         said.append(f"{name}: score {score:.2f}, probability of fake {chance:.2f}")
     verdict = [" · ".join(_known(row)), "; ".join(said)]
+    segments = fake_stretches(row)
     try:
-        return ShownClip(row["clip_id"], verdict, lines, segments_of(row), avfeat.preview(folder / row["path"]))
-    except (ClipError, OSError) as error:
-        return ShownClip(row["clip_id"], verdict, lines, segments_of(row), missing=str(error))
-
-
-def segments_of(row: Mapping[str, Any]) -> dict[str, list[Segment]]:
-    """Return a manifest row's fake stretches in seconds by kind; ``segments`` only where no finer column has any."""
-    found = {
-        word: [(float(each["start_seconds"]), float(each["end_seconds"])) for each in row[column]]
-        for column, word in KINDS.items()
-        if row[column]
-    }
-    return found if len(found) < 2 else {word: each for word, each in found.items() if word != "fake"}
+        return ShownClip(row["clip_id"], verdict, lines, segments, avfeat.preview(folder / row["path"]))
+    except (ClipError, MediaError, OSError) as error:
+        return ShownClip(row["clip_id"], verdict, lines, segments, missing=str(error))
 
 
 def _known(row: Mapping[str, Any]) -> list[str]:
