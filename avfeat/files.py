@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ from avfeat.session import landmarker_model, worker_count
 from avfeat.views import ViewSettings
 
 
+@dataclass(frozen=True)
+class FileRows:
+    """One feature of one file: rows float32 [T, D], row k at ``first_seconds + k / rate_hz``."""
+
+    rows: Rows
+    first_seconds: float
+
+
 def encode_files(
     paths: Sequence[Path],
     features: Sequence[str],
@@ -27,7 +35,7 @@ def encode_files(
     like: Mapping[str, Mapping[str, Any]],
     weights: Path | None = None,
     options: Options | None = None,
-) -> Iterator[tuple[Path, dict[str, Rows] | ClipError]]:
+) -> Iterator[tuple[Path, dict[str, FileRows] | ClipError]]:
     """Yield for each file, in the order given, its rows of all ``features``, or why it has none.
 
     Args:
@@ -57,7 +65,7 @@ def encode_files(
     with Pool(worker_count(options.workers, len(jobs)), model, options.silent_seconds) as pool:
         encode_clips(jobs, {job.clip_id: names for job in jobs}, encoders, pool, Spent(), finished)
     for index, path in enumerate(paths):
-        yield path, _whole(results[index], features)
+        yield path, _whole(results[index], features, like)
 
 
 def encoders_like(
@@ -117,11 +125,13 @@ def _compare(name: str, here: Mapping[str, Any], stored: Mapping[str, Any]) -> N
         )
 
 
-def _whole(result: ClipResult, features: Sequence[str]) -> dict[str, Rows] | ClipError:
-    rows: dict[str, Rows] = {}
+def _whole(
+    result: ClipResult, features: Sequence[str], like: Mapping[str, Mapping[str, Any]]
+) -> dict[str, FileRows] | ClipError:
+    rows: dict[str, FileRows] = {}
     for name in features:
         value = result.rows[name]
         if isinstance(value, ClipError):
             return value
-        rows[name] = value
+        rows[name] = FileRows(value, result.first_seconds.get(name, float(like[name]["first_seconds"])))
     return rows

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import avfeat
 from avfeat.errors import ClipError, LengthError, ProbeError
+from avfeat.files import FileRows
 from avfeat.options import Options
 from probes.align import Rows, join
 from probes.probe_file import load_probe
@@ -78,18 +79,21 @@ def score_files(
             yield Scored(path, error=error.kind, detail=str(error))
 
 
-def _score(probe: Any, path: Path, rows: dict[str, NDArray[np.float32]], attributes: dict[str, Any]) -> Scored:
-    facts = [(name, float(attributes[name]["rate_hz"]), float(attributes[name]["first_seconds"])) for name in rows]
-    numbers = join([Rows(name, len(rows[name]), rate, first) for name, rate, first in facts])
-    clip = [np.concatenate([rows[name][own] for name, own in zip(rows, numbers, strict=True)], axis=1)]
-    _, rate, first = max(facts, key=lambda each: each[1])
+def _score(probe: Any, path: Path, rows: dict[str, FileRows], attributes: dict[str, Any]) -> Scored:
+    streams = [
+        Rows(name, len(each.rows), float(attributes[name]["rate_hz"]), each.first_seconds)
+        for name, each in rows.items()
+    ]
+    numbers = join(streams)
+    clip = [np.concatenate([each.rows[own] for each, own in zip(rows.values(), numbers, strict=True)], axis=1)]
+    leader, own = max(zip(streams, numbers, strict=True), key=lambda each: each[0].rate_hz)
     return Scored(
         path,
         float(probe.decision_function(clip)[0]),
         float(probe.predict_proba(clip)[0, 1]),
         probe.frame_scores(clip)[0],
-        first,
-        1 / rate,
+        leader.first_seconds + int(own[0]) / leader.rate_hz,
+        1 / leader.rate_hz,
         line=float(probe.line_),
         calibrated="calibration" in probe.facts_,
     )

@@ -7,11 +7,14 @@ import pytest
 
 from avfeat.encoders import build_encoder, resolve, trimmed
 from avfeat.errors import EncoderError
+from avfeat.files import encode_files
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.media import write_video
 from avfeat.options import Options
 from avfeat.run import extract
 from avfeat.store import open_store
+from probes.heads.linear import LinearProbe
+from probes.score import score_files
 from tests.extracting import tone
 
 
@@ -26,6 +29,13 @@ def test_a_trimmed_feature_of_random_weights_is_stored_under_its_own_name_with_a
     late, mute = feature.index().to_pylist()
     assert late["first_seconds"] == pytest.approx(0.02 + 4 / 25)
     assert late["length"] == 4 and feature.clip("late").shape == (4, 768)
+    ((_, again),) = encode_files([tmp_path / "late.mp4"], [name], like={name: feature.attributes})
+    assert isinstance(again, dict)
+    assert again[name].first_seconds == late["first_seconds"] and again[name].rows.shape == (4, 768)
+    probe = LinearProbe().set_weights(np.ones(768), 0.0, (name,), (768,), {})
+    probe.save(tmp_path / "probe.safetensors", {"attributes": {name: dict(feature.attributes)}})
+    (scored,) = score_files(tmp_path / "probe.safetensors", [tmp_path / "late.mp4"])
+    assert scored.first_seconds == late["first_seconds"] and scored.frames is not None and len(scored.frames) == 4
     assert mute["error"] == "TooShort" and "mute" in mute["detail"] and "silence" in mute["detail"]
     identity = feature.attributes["identity"]
     assert identity["provenance"]["weights"] == "random"

@@ -219,7 +219,7 @@ def test_a_new_file_gets_what_the_stored_clips_got(made: tuple[Path, Manifest], 
         rows = results[path]
         assert isinstance(rows, dict)
         for name in names:
-            np.testing.assert_array_equal(rows[name].astype(np.float16), group[name].clip(path.stem))
+            np.testing.assert_array_equal(rows[name].rows.astype(np.float16), group[name].clip(path.stem))
 
 
 def test_a_file_is_not_encoded_by_an_encoder_that_differs(made: tuple[Path, Manifest], stored: Path) -> None:
