@@ -131,7 +131,7 @@ def test_ctrl_c_stops_a_run_with_one_line_and_keeps_what_was_made(store, tmp_pat
     command = [sys.executable, "-m", "probes", "run", str(protocol), "--stores", str(store), "--out", str(out)]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until = time.monotonic() + 120
-    while not list(out.glob("probes/*")) and time.monotonic() < until:
+    while not list(out.glob("probes/*.safetensors")) and time.monotonic() < until:
         time.sleep(0.05)
     os.killpg(job.pid, signal.SIGINT)
     _, errors = job.communicate(timeout=60)
