@@ -12,14 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from probes import processor
-from probes.cores import pieces, spread
 from probes.featureset import FeatureSet
 from probes.objective import add_gradient, balanced_weights, frame_scores
 from probes.pooling import Pooling, pool_columns
@@ -96,21 +94,11 @@ class Shuffle:
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
 
 
+@torch.inference_mode()
 def epoch(data: FeatureSet, order: list[int], adam: Adam, problem: Problem, clip_weights: Tensor) -> None:
-    """Take one step for each clip of ``order``; ``clip_weights`` [clips] multiply the clips' losses.
-
-    Several probes are shared out to the cores, each of which walks through all clips with its own.
-    """
-    count = len(adam.theta)
-    runs = min(pieces(data.device), count)
+    """Take one step for each clip of ``order``; ``clip_weights`` [clips] multiply the clips' losses."""
     walk = processor.walk if data.device.type == "cpu" else general_walk
-    edges = [count * run // runs for run in range(runs + 1)]
-
-    def work(probes: slice) -> None:
-        walk(data, order, adam.part(probes), problem.pools[probes], problem.weight_decay[probes], clip_weights)
-
-    spread(work, [slice(*edge) for edge in pairwise(edges)])
-    adam.steps += len(order)
+    walk(data, order, adam, problem.pools, problem.weight_decay, clip_weights)
 
 
 def general_walk(

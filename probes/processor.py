@@ -1,15 +1,16 @@
-"""Linear probes on a processor: what objective.py and adam.py do on a GPU, by the compiled loops of kernels.py.
+"""Linear probes on a processor: what objective.py and adam.py do on a GPU, by the compiled loops of ``probes.loops``.
 
 A single probe goes through the rows of each clip as they are stored. Several share rows that are converted and divided
-by their norms once, a block at a time that stays in the cache, and leave the products to PyTorch.
+by their norms once, a block at a time that stays in the cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from itertools import pairwise
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,79 +18,43 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avfeat.errors import ProbeError
+from probes.cores import pieces, spread
 from probes.featureset import FeatureSet
+from probes.loops.records import Clips, Pools, Room, Settings, State
 from probes.pooling import Pooling
 from probes.ragged import Span
 
 if TYPE_CHECKING:
     from probes.adam import Adam
 
-Floats = NDArray[np.float32]
+SHARED_BYTES = 64_000
+"""Clips of this mean size are worth two threads, which wait for each other at every step."""
 
-MANY = 16
-"""Probes from which a product is faster with the weights as columns.
 
-Measured on one core with the BLAS of PyTorch's wheels on x86, 160 rows of 1024, in 10⁹ operations a second: for 2, 4, 8
-and 16 probes weights · rowsᵀ reach 90, 110, 122 and 45, rows · weightsᵀ with the weights as columns 16, 32, 62 and 134,
-for 32 probes 49 and 164; large square matrices 150.
-"""
+class Loops(NamedTuple):
+    """The modules of ``probes.loops`` that are called from here."""
+
+    single: ModuleType
+    several: ModuleType
+    crew: ModuleType
+    pools: ModuleType
+    products: ModuleType
 
 
 @cache
-def loops() -> ModuleType:
-    """Return kernels.py: importing numba takes half a second, which a command without a fit need not wait.
+def loops() -> Loops:
+    """Return the compiled loops: importing numba takes half a second, which a command without a fit need not wait.
 
     Raises:
         ProbeError: numba finds no folder where it can keep what it compiles.
     """
     try:
-        from probes import kernels
+        from probes.loops import crew, pools, products, several, single
     except RuntimeError as error:
         raise ProbeError(
             f"Compiled loops cannot be kept anywhere ({error}): set NUMBA_CACHE_DIR to a folder that can be written to."
         ) from error
-    return kernels
-
-
-class Arrays:
-    """A FeatureSet as the arrays that kernels.py reads; nothing is copied.
-
-    doubled: float32 [clips], twice the clips' weights.
-    """
-
-    def __init__(self, data: FeatureSet, doubled: Tensor):
-        half = data.frames.dtype == torch.float16
-        self.frames = (data.frames.view(torch.uint16) if half else data.frames).numpy()
-        self.norms: Floats = data.inverse_norms.numpy()
-        self.bounds = np.cumsum([0, *data.widths])
-        self.offsets = data.offsets.numpy()
-        self.labels: Floats = data.labels.float().numpy()
-        self.doubled: Floats = doubled.numpy()
-
-    def buffer(self) -> Tensor:
-        """Return float32 rows for the longest clip."""
-        return torch.empty(int(np.diff(self.offsets).max()), self.frames.shape[1])
-
-    def normalised(self, rows: slice, following: slice, buffer: Tensor) -> Tensor:
-        """Return ``rows`` divided by their norms, in ``buffer``; ask for the ``following`` ones meanwhile."""
-        block = buffer[: rows.stop - rows.start]
-        loops().normalise(self.frames[rows], self.norms[rows], self.bounds, self.frames[following], block.numpy())
-        return block
-
-    def pool(self, z: Tensor, clips: slice, pooled: Pools, theta: Tensor, scores: Floats, slopes: Floats) -> None:
-        """Pool frame scores without biases z [probes, rows], which become dloss/dz; see ``kernels.pool_block``."""
-        offsets, labels, doubled = self.offsets[clips.start : clips.stop + 1], self.labels[clips], self.doubled[clips]
-        loops().pool_block(
-            z.numpy(), offsets, labels, doubled, pooled.kinds, pooled.numbers, theta.numpy(), scores, slopes
-        )
-
-
-class Pools:
-    """Poolings as the numbers that kernels.py reads, one of each for each probe."""
-
-    def __init__(self, pools: Sequence[Pooling]):
-        self.kinds = np.array([loops().KINDS[each.name] for each in pools])
-        self.numbers = np.array([each.number for each in pools], np.float32)
+    return Loops(single, several, crew, pools, products)
 
 
 def evaluator(
@@ -103,40 +68,38 @@ def evaluator(
         scores: float32 [clips, probes].
         with_gradient: without, the gradient stays 0; the derivative of the bias is left alone in any case.
     """
-    kernels = loops()
-    arrays, pooled, out = Arrays(data, doubled), Pools(pools), scores.numpy()
+    all_clips, pooled, out = _clips(data, doubled), _pools(pools), scores.numpy()
+
+    def windows(spans: Sequence[Span]) -> Iterator[tuple[slice, Clips]]:
+        """Yield the numbers of clips that are in memory, and the clips; their offsets count from the first row on."""
+        for window in data.windows(spans):
+            clips, rows = slice(window[0].first, window[-1].last), slice(window[0].start, window[-1].stop)
+            yield (
+                clips,
+                all_clips._replace(
+                    frames=all_clips.frames[rows],
+                    norms=all_clips.norms[rows],
+                    offsets=all_clips.offsets[clips.start : clips.stop + 1] - rows.start,
+                    labels=all_clips.labels[clips],
+                    doubled=all_clips.doubled[clips],
+                ),
+            )
 
     def one(spans: Sequence[Span]) -> Tensor:
         gradient = torch.zeros_like(theta)
-        for window in data.windows(spans):
-            clips, rows = slice(window[0].first, window[-1].last), slice(window[0].start, window[-1].stop)
-            kernels.evaluate(
-                arrays.frames[rows],
-                arrays.norms[rows],
-                arrays.bounds,
-                arrays.offsets[clips.start : clips.stop + 1] - rows.start,
-                arrays.labels[clips],
-                arrays.doubled[clips],
-                pooled.kinds[0],
-                pooled.numbers[0],
-                theta[0].numpy(),
-                with_gradient,
-                out.reshape(-1)[clips],
-                gradient[0].numpy(),
-            )
+        for numbers, clips in windows(spans):
+            own = theta[0].numpy(), with_gradient, out[numbers, 0], gradient[0].numpy()
+            loops().single.evaluate(clips, pooled, *own)
         return gradient
 
     def several(spans: Sequence[Span]) -> Tensor:
-        gradient, slopes = torch.zeros_like(theta), np.empty_like(out)
-        buffer, score = torch.empty(max(span.rows for span in spans), data.width), _scorer(theta)
-        for span in (span for window in data.windows(spans) for span in window):
-            clips = slice(span.first, span.last)
-            block = arrays.normalised(slice(span.start, span.stop), slice(span.stop, span.stop + span.rows), buffer)
-            z = score(block)
-            arrays.pool(z, clips, pooled, theta, out[clips], slopes[clips])
-            if with_gradient:
-                gradient[:, :-1].addmm_(z, block)
-        return gradient
+        room = _room(int(data.offsets.diff().max()), data.width, len(theta))
+        columns = _columns(theta)
+        gradient = torch.zeros_like(columns)
+        for numbers, clips in windows(spans):
+            own = columns.numpy(), with_gradient, out[numbers], gradient.numpy()
+            loops().several.evaluate(clips, pooled, *own, room)
+        return gradient.T[: len(theta), : data.width + 1]
 
     return one if len(theta) == 1 else several
 
@@ -149,58 +112,117 @@ def walk(
     weight_decay: Tensor,
     clip_weights: Tensor,
 ) -> None:
-    """Take one step of Adam for each clip of ``order``; the arguments are those of ``probes.adam.epoch``."""
-    arrays, pooled, steps = Arrays(data, 2 * clip_weights), Pools(pools), adam.steps
-    work = _walk_one if len(adam.theta) == 1 else _walk_several
+    """Take one step of Adam for each clip of ``order``; the arguments are those of ``probes.adam.epoch``.
+
+    Two cores share the rows of each clip; where there are more, probes are shared out to every two of them.
+    """
+    crew, threads = loops().crew, pieces(data.device)
+    together = min(threads, crew.SHARES) if data.frames.nbytes >= SHARED_BYTES * len(data) else 1
+    count = len(adam.theta)
+    groups = max(1, min(threads // together, count))
+    edges = [count * group // groups for group in range(groups + 1)]
+    walkers = [_Walker(data, adam, pools, weight_decay, clip_weights, slice(*edge)) for edge in pairwise(edges)]
     for clips in data.clip_windows(order):
-        work(arrays, np.array(clips), adam, pooled, weight_decay.numpy(), steps)
-        steps += len(clips)
+        works = [work for walker in walkers for work in walker.works(np.array(clips), together)]
+        spread(lambda work: work(), works)
+    for walker in walkers:
+        walker.end()
+    adam.steps += len(order)
 
 
-def _walk_one(arrays: Arrays, order: NDArray[np.int64], adam: Adam, pooled: Pools, decay: Floats, steps: int) -> None:
-    loops().walk(
-        arrays.frames,
-        arrays.norms,
-        arrays.bounds,
-        arrays.offsets,
-        order,
-        arrays.labels,
-        arrays.doubled,
-        pooled.kinds[0],
-        pooled.numbers[0],
-        decay[0],
-        adam.theta[0].numpy(),
-        adam.mean[0].numpy(),
-        adam.square[0].numpy(),
-        adam.settings,
-        steps,
+class _Walker:
+    """Walks through clips with some of the probes."""
+
+    def __init__(
+        self,
+        data: FeatureSet,
+        adam: Adam,
+        pools: Sequence[Pooling],
+        weight_decay: Tensor,
+        clip_weights: Tensor,
+        probes: slice,
+    ):
+        self._clips = _clips(data, 2 * clip_weights)
+        self._pools = _pools(pools[probes])
+        self._settings = Settings(adam.settings, weight_decay[probes].numpy(), adam.steps)
+        self._states = [each[probes] for each in (adam.theta, adam.mean, adam.square)]
+        self._alone = len(self._states[0]) == 1
+        self._work = [each[0] if self._alone else _columns(each) for each in self._states]
+        self._room = _room(int(data.offsets.diff().max()), data.width, len(self._states[0]))
+
+    def works(self, order: NDArray[np.int64], threads: int) -> list[Callable[[], None]]:
+        """Return what so many threads are to do, to walk through the clips of ``order`` together."""
+        board = torch.zeros(loops().crew.BOARD, dtype=torch.int64).numpy()
+        state, settings = State(*(each.numpy() for each in self._work)), self._settings
+        self._settings = settings._replace(steps=settings.steps + len(order))
+        shared: Any = self._pools, state, settings, self._room
+        module, helping = loops().several, shared
+        if self._alone:
+            module, helping = loops().single, (state.theta, self._room)
+
+        def lead() -> None:
+            try:
+                module.walk(board, self._clips, order, *shared)
+            finally:
+                loops().crew.end(board)
+
+        helpers = range(1, threads)
+        return [lead, *(partial(module.help_walk, board, helper, self._clips, order, *helping) for helper in helpers)]
+
+    def end(self) -> None:
+        """Write the probes' state back to where it came from."""
+        if not self._alone:
+            for state, columns in zip(self._states, self._work, strict=True):
+                state.copy_(columns.T[: len(state), : state.shape[1]])
+
+
+def _clips(data: FeatureSet, doubled: Tensor) -> Clips:
+    """Return a FeatureSet as the loops read it; nothing is copied."""
+    half = data.frames.dtype == torch.float16
+    return Clips(
+        frames=(data.frames.view(torch.uint16) if half else data.frames).numpy(),
+        norms=data.inverse_norms.numpy(),
+        bounds=np.cumsum([0, *data.widths]),
+        offsets=data.offsets.numpy(),
+        labels=data.labels.float().numpy(),
+        doubled=doubled.numpy(),
     )
 
 
-def _walk_several(
-    arrays: Arrays, order: NDArray[np.int64], adam: Adam, pooled: Pools, decay: Floats, steps: int
-) -> None:
-    kernels = loops()
-    gradient, buffer = torch.empty_like(adam.theta), arrays.buffer()
-    theta, begun = adam.theta.numpy(), gradient.numpy()
-    flat = [each.view(-1).numpy() for each in (adam.theta, gradient, adam.mean, adam.square)]
-    scores, slopes = np.empty((1, len(theta)), np.float32), np.empty((1, len(theta)), np.float32)
-    starts = arrays.offsets.tolist()
-    clips = order.tolist()
-    for number, (clip, coming) in enumerate(zip(clips, [*clips[1:], clips[-1]], strict=True), steps + 1):
-        rows, following = slice(starts[clip], starts[clip + 1]), slice(starts[coming], starts[coming + 1])
-        block = arrays.normalised(rows, following, buffer)
-        z = _scorer(adam.theta)(block)
-        arrays.pool(z, slice(clip, clip + 1), pooled, adam.theta, scores, slopes)
-        kernels.begin_all(begun, theta, decay, slopes[0])
-        gradient[:, :-1].addmm_(z, block)
-        kernels.step(*flat, adam.settings, number)
+def _pools(pools: Sequence[Pooling]) -> Pools:
+    kinds = loops().pools.KINDS
+    return Pools(np.array([kinds[each.name] for each in pools]), np.array([each.number for each in pools], np.float32))
 
 
-def _scorer(theta: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the function from rows [n, width] to their scores without the biases, contiguous [probes, n]."""
-    weights = theta[:, :-1]
-    if len(weights) < MANY:
-        return lambda rows: weights @ rows.T
-    columns = weights.T.contiguous()
-    return lambda rows: (rows @ columns).T.contiguous()
+# What PyTorch makes begins with a line of the cache, so that no register is read from two of them.
+
+
+def _room(rows: int, width: int, probes: int) -> Room:
+    """Return room for so many rows at a time, filled with zeros."""
+    crew, products = loops().crew, loops().products
+    if probes == 1:
+        frames, z, form = torch.zeros(0, 0), torch.zeros(rows), [width + 1]
+    else:
+        form = [_up(width + 1, products.ROWS), _up(probes, products.NARROW)]
+        tall = _up(rows, products.ROWS)
+        # An odd number of lines from row to row: else a column of rows would have only a few places of the cache.
+        frames, z = torch.zeros(tall, _up(width, 32) + 16), torch.zeros(tall, form[1])
+    return Room(
+        rows=frames.numpy(),
+        z=z.numpy(),
+        parts=torch.zeros(crew.SHARES, *form).numpy(),
+        slopes=np.zeros(probes, np.float32),
+    )
+
+
+def _columns(theta: Tensor) -> Tensor:
+    """Return parameters [probes, parameters] as the columns that several.py reads."""
+    products = loops().products
+    columns = torch.zeros(_up(theta.shape[1], products.ROWS), _up(len(theta), products.NARROW))
+    columns[: theta.shape[1], : len(theta)] = theta.T
+    return columns
+
+
+def _up(number: int, step: int) -> int:
+    """The next multiple of ``step``."""
+    return -(-number // step) * step

@@ -305,7 +305,7 @@ def test_loops_that_can_be_kept_nowhere_say_what_to_set():
         "try:\n    fit(FeatureSet.from_arrays([np.ones((2, 3), np.float32)] * 2, [0, 1]))\n"
         "except ProbeError as error:\n    print(error)\n"
     )
-    # As when neither the package nor the home can be written to: kernels.py lies in no zip file.
+    # As when neither the package nor the home can be written to: the loops lie in no zip file.
     environment = os.environ | {"NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)

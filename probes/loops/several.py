@@ -1,0 +1,241 @@
+"""K probes at once: rows are converted and divided by their norms once, then multiplied with the weights of all.
+
+The parameters of all probes are columns, [parameters, probes]: the weights, then, in the row after the last weight, the
+biases; gradients and the state of Adam have the same form. There are more rows and columns than parameters and probes,
+filled with zeros, so that tiles fit in (products.py); the frames of the clips at hand and their scores, ``room.rows``
+[rows, width] and ``room.z`` [rows, probes], lie in whole tiles too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.loops.crew import END, SHARES, all_done, announce, finish, next_stage, take
+from probes.loops.machine import as_float, compiled, maximum, reordered
+from probes.loops.pools import LSE, LSE_MEAN, exp, pool, slope_of
+from probes.loops.products import NARROW, ROWS, add_product
+from probes.loops.records import Pools
+from probes.loops.steps import step
+
+STAGES = 4
+"""Of a step of Adam: scores, poolings, gradient, parameters."""
+
+HELD = 64
+"""Rows whose part of the gradient is summed up at a time: their scores stay in the nearest cache."""
+
+
+@compiled
+def up(number, step):
+    """The next multiple of ``step``."""
+    return (number + step - 1) // step * step
+
+
+@reordered
+def convert(row, norm, out):
+    """Write one row as stored, times ``norm``, to ``out``."""
+    for j in range(len(out)):
+        out[j] = as_float(row[j]) * norm
+
+
+@compiled
+def normalise(frames, norms, bounds, out):
+    """Write frames to ``out``, each feature's part times its norm."""
+    for t in range(len(frames)):
+        for feature in range(len(bounds) - 1):
+            a, b = bounds[feature], bounds[feature + 1]
+            convert(frames[t, a:b], norms[t, feature], out[t, a:b])
+
+
+@compiled
+def score(frames, norms, bounds, theta, rows, z):
+    """Write frames divided by their norms to ``rows``, and their scores to z."""
+    count, width = frames.shape
+    weights = theta[:width]
+    for i in range(0, count, ROWS):
+        end = min(count, i + ROWS)
+        normalise(frames[i:end], norms[i:end], bounds, rows[i:end])
+        for t in range(i, end):
+            z[t] = theta[width]
+        add_product(rows[i : i + ROWS], weights, z[i : i + ROWS])
+
+
+@reordered
+def raise_to(top, row):
+    """Make each of ``top`` at least that of the row."""
+    for k in range(len(top)):
+        top[k] = maximum(top[k], row[k])
+
+
+@reordered
+def exponentiate(row, top, factors, totals):
+    """Make a row exp((row - top) · factors), and add it to ``totals``."""
+    for k in range(len(top)):
+        row[k] = exp((row[k] - top[k]) * factors[k])
+        totals[k] += row[k]
+
+
+@reordered
+def multiply(row, factors):
+    """Multiply each of a row by its factor."""
+    for k in range(len(factors)):
+        row[k] *= factors[k]
+
+
+@compiled
+def pool_lse(z, label, doubled, pools, scores, slopes):
+    """Do what ``pool_all`` does for the pools lse and lse-mean: probe beside probe, as the scores lie."""
+    top, totals, factors = z[0].copy(), np.zeros_like(z[0]), np.zeros_like(z[0])
+    for k in range(len(scores)):
+        factors[k] = 1 / pools.numbers[k]
+    for t in range(len(z)):
+        raise_to(top, z[t])
+    for t in range(len(z)):
+        exponentiate(z[t], top, factors, totals)
+    for k in range(len(scores)):
+        total = totals[k] / np.float32(len(z)) if pools.kinds[k] == LSE_MEAN else totals[k]
+        scores[k] = top[k] + pools.numbers[k] * np.log(total)
+        slopes[k] = slope_of(scores[k], label, doubled)
+        factors[k] = slopes[k] / totals[k]
+    for t in range(len(z)):
+        multiply(z[t], factors)
+
+
+@compiled
+def pool_all(z, label, doubled, pools, scores, slopes):
+    """Write the scores [probes] of a clip by its frame scores z [rows, probes], which become dloss/dz, and dloss/ds."""
+    if ((pools.kinds == LSE) | (pools.kinds == LSE_MEAN)).all():
+        pool_lse(z, label, doubled, pools, scores, slopes)
+        return
+    for k in range(len(scores)):
+        own = z[:, k].copy()
+        scores[k] = pool(own, pools.kinds[k], pools.numbers[k])
+        slopes[k] = slope_of(scores[k], label, doubled)
+        for t in range(len(z)):
+            z[t, k] = own[t] * slopes[k]
+
+
+@compiled
+def add_gradient(rows, count, z, gradient):
+    """Add Σ_t z_t · x_t over the first ``count`` rows to ``gradient``."""
+    turned = rows.T
+    for first in range(0, count, HELD):
+        last = min(count, first + HELD)
+        add_product(turned[:, first:last], z[first:last], gradient)
+
+
+@compiled
+def evaluate(clips, pools, theta, with_gradient, scores, gradient, room):
+    """Write the scores of the clips to ``scores`` [clips, probes] and add up ``gradient``.
+
+    The derivatives of the biases are left alone.
+    """
+    for clip in range(len(clips.labels)):
+        first, last = clips.offsets[clip], clips.offsets[clip + 1]
+        score(clips.frames[first:last], clips.norms[first:last], clips.bounds, theta, room.rows, room.z)
+        z, label, doubled = room.z[: last - first], clips.labels[clip], clips.doubled[clip]
+        pool_all(z, label, doubled, pools, scores[clip], room.slopes)
+        if with_gradient:
+            add_gradient(room.rows, last - first, z, gradient)
+
+
+@compiled
+def row_share(count, share):
+    """Return the first row of a share of ``count`` rows, and the row after its last; whole tiles."""
+    return min(count, up(count * share // SHARES, ROWS)), min(count, up(count * (share + 1) // SHARES, ROWS))
+
+
+@compiled
+def score_share(share, clips, clip, theta, room):
+    """Stage 1: scores of a share of the rows."""
+    first = clips.offsets[clip]
+    begin, end = row_share(clips.offsets[clip + 1] - first, share)
+    frames, norms = clips.frames[first + begin : first + end], clips.norms[first + begin : first + end]
+    score(frames, norms, clips.bounds, theta, room.rows[begin:], room.z[begin:])
+
+
+@compiled
+def pool_share(share, clips, clip, pools, room):
+    """Stage 2: the poolings of a share of the probes, that is of whole lines of the cache."""
+    count, probes = clips.offsets[clip + 1] - clips.offsets[clip], len(pools.kinds)
+    begin, end = up(probes * share // SHARES, NARROW), up(probes * (share + 1) // SHARES, NARROW)
+    if begin >= probes:
+        return
+    own = Pools(pools.kinds[begin:end], pools.numbers[begin:end])
+    scores = np.empty(len(own.kinds), np.float32)
+    pool_all(room.z[:count, begin:end], clips.labels[clip], clips.doubled[clip], own, scores, room.slopes[begin:end])
+
+
+@compiled
+def gradient_share(share, clips, clip, room):
+    """Stage 3: the gradient of a share of the rows."""
+    begin, end = row_share(clips.offsets[clip + 1] - clips.offsets[clip], share)
+    part = room.parts[share]
+    part[:] = 0
+    add_gradient(room.rows[begin:], end - begin, room.z[begin:], part)
+
+
+@compiled
+def step_share(share, width, state, settings, room, turn):
+    """Stage 4: the sum of the shares' gradients, and Adam, for a share of the parameters.
+
+    To the gradient of the loss comes that of ½·decay·|w|²; that of the biases are the slopes.
+    """
+    own = slice((width + 1) * share // SHARES, (width + 1) * (share + 1) // SHARES)
+    one, other = room.parts[0], room.parts[1]
+    if settings.decay.any():
+        for j in range(own.start, min(own.stop, width)):
+            for k in range(len(settings.decay)):
+                one[j, k] += settings.decay[k] * state.theta[j, k]
+    if own.stop > width:
+        for k in range(len(room.slopes)):
+            one[width, k] = room.slopes[k]
+    step(
+        state.theta[own].reshape(-1),
+        one[own].reshape(-1),
+        other[own].reshape(-1),
+        state.mean[own].reshape(-1),
+        state.square[own].reshape(-1),
+        settings.adam,
+        settings.steps + turn + 1,
+    )
+
+
+@compiled
+def help_with(board, stage, helper, clips, order, pools, state, settings, room):
+    """Do the shares of a stage that nobody else does; one's own comes first, for its rows are in one's cache."""
+    turn = (stage - 1) // STAGES
+    clip = order[turn]
+    for others in range(SHARES):
+        share = (helper + others) % SHARES
+        if take(board, stage, share):
+            if stage % STAGES == 1:
+                score_share(share, clips, clip, state.theta, room)
+            elif stage % STAGES == 2:
+                pool_share(share, clips, clip, pools, room)
+            elif stage % STAGES == 3:
+                gradient_share(share, clips, clip, room)
+            else:
+                step_share(share, clips.frames.shape[1], state, settings, room, turn)
+            finish(board)
+
+
+@compiled
+def help_walk(board, helper, clips, order, pools, state, settings, room):
+    """Help a thread that is in ``walk`` until it ends; ``helper`` is our number, from 1 on."""
+    stage = next_stage(board, 0)
+    while stage != END:
+        help_with(board, stage, helper, clips, order, pools, state, settings, room)
+        stage = next_stage(board, stage)
+
+
+@compiled
+def walk(board, clips, order, pools, state, settings, room):
+    """Take one step of Adam for each clip of ``order``; other threads may be in ``help_walk`` until the caller
+    ends that (``crew.end``).
+
+    room: also parts [SHARES, …], each of the form of the parameters, and slopes [probes].
+    """
+    for stage in range(1, STAGES * len(order) + 1):
+        announce(board, stage)
+        help_with(board, stage, 0, clips, order, pools, state, settings, room)
+        all_done(board)

@@ -1,0 +1,170 @@
+"""One probe: the rows of a clip come from memory once, as stored, for its scores and for its gradient.
+
+Rows are converted from float16 in registers, both times, and meanwhile the next clip is on its way into the cache.
+``theta`` float32 [width + 1] are the weights, then the bias.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.loops.crew import END, SHARES, all_done, announce, finish, next_stage, take
+from probes.loops.machine import as_float, ask_for, compiled, reordered
+from probes.loops.pools import pool, scale, slope_of
+from probes.loops.steps import step
+
+STAGES = 2
+"""Of a step of Adam: scores, gradient."""
+
+
+@reordered
+def dot(row, weights):
+    """Σ_j row_j · weights_j of one row as stored."""
+    total = np.float32(0)
+    for j in range(len(weights)):
+        total += as_float(row[j]) * weights[j]
+    return total
+
+
+@reordered
+def add_row(factor, row, out):
+    """Add one row as stored, times ``factor``, to ``out``."""
+    for j in range(len(out)):
+        out[j] += factor * as_float(row[j])
+
+
+@reordered
+def add_four(a, b, c, d, x0, x1, x2, x3, out):
+    """Add four rows as stored, times a to d, to ``out``, which so is read and written once instead of four times."""
+    for j in range(len(out)):
+        out[j] += (a * as_float(x0[j]) + b * as_float(x1[j])) + (c * as_float(x2[j]) + d * as_float(x3[j]))
+
+
+@compiled
+def score_rows(rows, norms, bounds, theta, following, z):
+    """Write the scores of ``rows`` to z [rows]; meanwhile prefetch half of each of the ``following`` rows."""
+    width = len(theta) - 1
+    for t in range(len(rows)):
+        ask_for(following[t : t + 1], 0, width // 2)
+        z[t] = theta[width]
+        for feature in range(len(bounds) - 1):
+            a, b = bounds[feature], bounds[feature + 1]
+            z[t] += dot(rows[t, a:b], theta[a:b]) * norms[t, feature]
+
+
+@compiled
+def add_rows(rows, norms, bounds, derivatives, following, gradient):
+    """Add Σ_t derivatives[t] · x_t to ``gradient`` [width + 1]; prefetch the other halves of the ``following`` rows."""
+    for t in range(0, len(rows), 4):
+        count = min(4, len(rows) - t)
+        ask_for(following[t : t + count], rows.shape[1] // 2, rows.shape[1])
+        for feature in range(len(bounds) - 1):
+            a, b = bounds[feature], bounds[feature + 1]
+            out = gradient[a:b]
+            if count == 4:
+                d0, d1 = derivatives[t] * norms[t, feature], derivatives[t + 1] * norms[t + 1, feature]
+                d2, d3 = derivatives[t + 2] * norms[t + 2, feature], derivatives[t + 3] * norms[t + 3, feature]
+                # Only a slice of one row is known to numba to be without gaps.
+                x0, x1, x2, x3 = rows[t, a:b], rows[t + 1, a:b], rows[t + 2, a:b], rows[t + 3, a:b]
+                add_four(d0, d1, d2, d3, x0, x1, x2, x3, out)
+            else:
+                for row in range(t, t + count):
+                    add_row(derivatives[row] * norms[row, feature], rows[row, a:b], out)
+
+
+@compiled
+def longest(offsets):
+    """Rows of the longest clip."""
+    most = 0
+    for clip in range(len(offsets) - 1):
+        most = max(most, offsets[clip + 1] - offsets[clip])
+    return most
+
+
+@compiled
+def evaluate(clips, pools, theta, with_gradient, scores, gradient):
+    """Write the scores of the clips to ``scores`` [clips] and add up ``gradient`` [width + 1].
+
+    gradient: the derivative of the bias is left alone.
+    """
+    offsets = clips.offsets
+    z = np.empty(longest(offsets), np.float32)
+    for clip in range(len(offsets) - 1):
+        first, last = offsets[clip], offsets[clip + 1]
+        rows, norms, own = clips.frames[first:last], clips.norms[first:last], z[: last - first]
+        following = clips.frames[last : 2 * last - first]
+        score_rows(rows, norms, clips.bounds, theta, following, own)
+        scores[clip] = pool(own, pools.kinds[0], pools.numbers[0])
+        if with_gradient:
+            scale(own, slope_of(scores[clip], clips.labels[clip], clips.doubled[clip]))
+            add_rows(rows, norms, clips.bounds, own, following, gradient)
+
+
+@compiled
+def share_of(offsets, clip, share):
+    """Return the first row of a share of a clip, and the row after its last."""
+    first, rows = offsets[clip], offsets[clip + 1] - offsets[clip]
+    return first + rows * share // SHARES, first + rows * (share + 1) // SHARES
+
+
+@compiled
+def help_with(board, stage, helper, clips, order, theta, room):
+    """Do the shares of a stage that nobody else does; one's own comes first, for its rows are in one's cache."""
+    turn = (stage - 1) // STAGES
+    clip, coming = order[turn], order[min(turn + 1, len(order) - 1)]
+    for others in range(SHARES):
+        share = (helper + others) % SHARES
+        if not take(board, stage, share):
+            continue
+        first, last = share_of(clips.offsets, clip, share)
+        start, stop = share_of(clips.offsets, coming, share)
+        rows, norms, following = clips.frames[first:last], clips.norms[first:last], clips.frames[start:stop]
+        own = room.z[first - clips.offsets[clip] : last - clips.offsets[clip]]
+        if stage % STAGES == 1:
+            score_rows(rows, norms, clips.bounds, theta, following, own)
+        else:
+            room.parts[share] = 0
+            add_rows(rows, norms, clips.bounds, own, following, room.parts[share])
+        finish(board)
+
+
+@compiled
+def help_walk(board, helper, clips, order, theta, room):
+    """Help a thread that is in ``walk`` until it ends; ``helper`` is our number, from 1 on."""
+    stage = next_stage(board, 0)
+    while stage != END:
+        help_with(board, stage, helper, clips, order, theta, room)
+        stage = next_stage(board, stage)
+
+
+@compiled
+def add_scaled(factor, row, out):
+    """Add ``row`` times ``factor`` to ``out``, which may be longer."""
+    for j in range(len(row)):
+        out[j] += factor * row[j]
+
+
+@compiled
+def walk(board, clips, order, pools, state, settings, room):
+    """Take one step of Adam for each clip of ``order``; other threads may be in ``help_walk`` until the caller
+    ends that (``crew.end``).
+
+    room: z [rows of the longest clip], parts [SHARES, width + 1]. The gradient is that of the loss and of ½·decay·|w|².
+    """
+    theta = state.theta
+    for turn in range(len(order)):
+        clip, stage = order[turn], STAGES * turn + 1
+        announce(board, stage)
+        help_with(board, stage, 0, clips, order, theta, room)
+        all_done(board)
+        z = room.z[: clips.offsets[clip + 1] - clips.offsets[clip]]
+        slope = slope_of(pool(z, pools.kinds[0], pools.numbers[0]), clips.labels[clip], clips.doubled[clip])
+        scale(z, slope)
+        announce(board, stage + 1)
+        help_with(board, stage + 1, 0, clips, order, theta, room)
+        all_done(board)
+        one, other = room.parts[0], room.parts[1]
+        if settings.decay[0] > 0:
+            add_scaled(settings.decay[0], theta[:-1], one)
+        one[len(theta) - 1] = slope
+        step(theta, one, other, state.mean, state.square, settings.adam, settings.steps + turn + 1)

@@ -1,0 +1,111 @@
+"""The compiled loops of linear probes: their products, two threads at one clip, and when they are compiled anew."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probes import loops as loops_package
+from probes import processor
+from probes.adam import Adam
+from probes.featureset import FeatureSet
+from probes.loops import products
+from probes.loops.pools import KINDS, exp, pool
+from probes.pooling import Pooling
+
+
+def random_set(clips: int, width: int, rows: int) -> FeatureSet:
+    random = np.random.default_rng(clips + width)
+    arrays = [
+        random.standard_normal((int(random.integers(1, rows)), width)).astype(np.float16) for _ in range(clips - 1)
+    ]
+    # A clip of fewer rows than threads, and frames of two features.
+    arrays.append(random.standard_normal((1, width)).astype(np.float16))
+    labels = [k % 2 for k in range(clips)]
+    return FeatureSet.from_arrays(arrays, labels, features=("a", "b"), widths=(width // 3, width - width // 3))
+
+
+@settings(deadline=None)  # numba compiles for each kind of strides
+@given(
+    rows=st.integers(1, 3).map(lambda n: 8 * n),
+    columns=st.integers(1, 4).map(lambda n: 16 * n),
+    steps=st.integers(1, 70),
+    turned=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_products_equal_those_of_numpy(rows: int, columns: int, steps: int, turned: bool, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    shape = (steps + 3, rows) if turned else (rows, steps + 3)
+    a = random.standard_normal(shape, dtype=np.float32)
+    a = a.T if turned else a
+    b = random.standard_normal((steps, columns), dtype=np.float32)
+    c = random.standard_normal((rows, columns), dtype=np.float32)
+    expected = c.astype(np.float64) + a[:, :steps].astype(np.float64) @ b
+    products.add_product(a, b, c)
+    np.testing.assert_allclose(c, expected, atol=1e-5)
+
+
+def walked(data: FeatureSet, probes: int, threads: int) -> list[torch.Tensor]:
+    """The state of Adam after all clips."""
+    pools = [Pooling(*each) for each in (("lse", 1.0), ("lse-mean", 0.5), ("lse", 2.0))]
+    pools = [pools[k % 3] for k in range(probes)]
+    theta = torch.randn(probes, data.width + 1, generator=torch.Generator().manual_seed(3)) * 0.1
+    adam = Adam(theta.clone(), 1e-2)
+    decay = torch.linspace(0, 0.1, probes)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        processor.walk(data, list(range(len(data)))[::-1], adam, pools, decay, torch.ones(len(data)))
+    finally:
+        torch.set_num_threads(before)
+    assert adam.steps == len(data)
+    assert not torch.equal(adam.theta, theta)
+    return [adam.theta, adam.mean, adam.square]
+
+
+@pytest.mark.parametrize("probes", [1, 2, 16, 19, 40])
+def test_who_does_a_share_of_a_clip_changes_no_bit(probes: int) -> None:
+    data = random_set(12, 512, 400)
+    assert data.frames.nbytes > len(data) * processor.SHARED_BYTES
+    alone, together = walked(data, probes, 1), walked(data, probes, 2)
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("probes", [1, 3])
+def test_a_thread_that_fails_does_not_leave_another_waiting(probes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise MemoryError("no room")
+
+    modules = processor.loops()
+    monkeypatch.setattr(modules.single if probes == 1 else modules.several, "walk", fail)
+    with pytest.raises(MemoryError, match="no room"):
+        walked(random_set(3, 512, 400), probes, 2)
+
+
+def test_frames_far_below_the_highest_have_no_share_and_no_number_that_is_slow() -> None:
+    assert exp(np.float32(-59)) > 0
+    assert exp(np.float32(-61)) == 0
+    for spread in (10.0, 70.0, 85.0, 1e3, 1e30):
+        z = np.linspace(-spread, 0, 50, dtype=np.float32)
+        score = pool(z, KINDS["lse"], np.float32(1))
+        assert score >= 0
+        slopes = z * np.float32(1e-6)
+        assert not ((slopes != 0) & (slopes < np.finfo(np.float32).tiny)).any()
+        assert z.sum() == pytest.approx(1)
+
+
+def test_a_changed_file_makes_all_loops_be_compiled_anew(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.py", "b.py", "c.py")]
+    for age, file in enumerate(files):
+        file.write_text("")
+        os.utime(file, ns=(10**18 - age * 10**12, 10**18 - age * 10**12))
+    loops_package._make_equally_new(files)
+    assert {file.stat().st_mtime_ns for file in files} == {10**18}
