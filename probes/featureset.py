@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avfeat.errors import LengthError, ProbeError
-from probes.on_disk import RowFile
+from probes.on_disk import Piece, RowFile, as_one, copied
 from probes.ragged import Span, cut
 
 UNKNOWN = -1
@@ -151,18 +151,19 @@ class FeatureSet:
         edges = sorted({0, *cuts, len(self.spans)})
         return [self.spans[start:stop] for start, stop in pairwise(edges)]
 
-    def windows(self, spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
-        """Yield the spans in groups, each held in memory until the next step: all at once when the frames are there."""
-        if self.file is None:
-            return iter([spans])
-        return self.file.windows(spans, lambda span: slice(span.start, span.stop))
+    def windows(
+        self, pieces: Sequence[Piece], rows: Callable[[Piece], Sequence[slice]] = as_one
+    ) -> Iterator[Sequence[Piece]]:
+        """Yield pieces in groups, whose rows are held in memory until the next step: all at once when they are there.
+
+        rows: of a piece; without it a piece is what begins at ``start`` and ends before ``stop``.
+        """
+        return iter([pieces]) if self.file is None else self.file.windows(pieces, rows)
 
     def clip_windows(self, order: Sequence[int]) -> Iterator[Sequence[int]]:
         """Yield clips in groups, as ``windows`` does."""
-        if self.file is None:
-            return iter([order])
         starts = self.offsets.tolist()
-        return self.file.windows(order, lambda clip: slice(starts[clip], starts[clip + 1]))
+        return self.windows(order, lambda clip: [slice(starts[clip], starts[clip + 1])])
 
     def blocks(self, spans: Sequence[Span]) -> Iterator[tuple[Span, Tensor, Tensor]]:
         """Yield each of ``spans`` with its rows in float32 [rows, width] and their inverse norms [rows, features].
@@ -170,7 +171,7 @@ class FeatureSet:
         The rows share one buffer: use them before the next step.
         """
         to_float = self._converter(max(span.rows for span in spans))
-        for span in (span for window in self.windows(spans) for span in window):
+        for span in chain.from_iterable(self.windows(spans)):
             rows = slice(span.start, span.stop)
             yield span, to_float(self.frames[rows]), self.inverse_norms[rows]
 
@@ -181,7 +182,7 @@ class FeatureSet:
         """
         starts = self.offsets.tolist()
         to_float = self._converter(int(self.offsets.diff().max()))
-        for clip in (clip for window in self.clip_windows(list(order)) for clip in window):
+        for clip in chain.from_iterable(self.clip_windows(list(order))):
             rows = slice(starts[clip], starts[clip + 1])
             yield clip, to_float(self.frames[rows]), self.inverse_norms[rows]
 
@@ -192,20 +193,27 @@ class FeatureSet:
         buffer = torch.empty(longest, self.width, device=self.device)
         return lambda rows: buffer[: len(rows)].copy_(rows)
 
-    def select(self, clips: Sequence[int] | NDArray[Any] | Tensor) -> FeatureSet:
-        """Return a set of these clips, in this order (a copy, in memory)."""
+    def select(self, clips: Sequence[int] | NDArray[Any] | Tensor, skipped: Sequence[int] | None = None) -> FeatureSet:
+        """Return a set of these clips, in this order: a copy, on disk where this set is there.
+
+        skipped: so many frames at the beginning of each are left out; none by default.
+
+        Raises:
+            ProbeError: there is no room on the disk.
+        """
         chosen = torch.as_tensor(clips, dtype=torch.int64).tolist()
         starts = self.offsets.tolist()
-        rows = torch.cat([torch.arange(starts[k], starts[k + 1]) for k in chosen])
-        lengths = self.offsets.diff()[chosen]
+        runs = [slice(starts[k] + skip, starts[k + 1]) for k, skip in zip(chosen, skipped or repeat(0), strict=False)]
+        frames, file = copied(self.frames, self.file, runs)
+        ends = list(accumulate((run.stop - run.start for run in runs), initial=0))
         return replace(
             self,
-            frames=self.frames[rows.to(self.frames.device)].to(self.device),
-            inverse_norms=self.inverse_norms[rows.to(self.device)],
-            offsets=torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]),
+            frames=frames,
+            inverse_norms=torch.cat([self.inverse_norms[run] for run in runs]),
+            offsets=self.offsets.new_tensor(ends),
             labels=self.labels[chosen],
             clip_ids=tuple(self.clip_ids[k] for k in chosen),
-            file=None,
+            file=file,
         )
 
     def with_labels(self, labels: Sequence[int] | NDArray[Any]) -> FeatureSet:
@@ -263,12 +271,11 @@ def inverse_norms(frames: Tensor, widths: Sequence[int], file: RowFile | None = 
     """
     norms = frames.new_empty(len(frames), len(widths), dtype=torch.float32)
     step = max(1, BLOCK_BYTES // (4 * frames.shape[1]))
-    for start in range(0, len(frames), step):
-        block = frames[start : start + step].float()
+    blocks = [slice(start, min(len(frames), start + step)) for start in range(0, len(frames), step)]
+    for rows in blocks if file is None else chain.from_iterable(file.windows(blocks)):
+        block = frames[rows].float()
         for k, part in enumerate(_columns(widths)):
-            norms[start : start + step, k] = torch.linalg.vector_norm(block[:, part], dim=1)
-        if file is not None:
-            file.let_go(slice(start, start + len(block)))
+            norms[rows, k] = torch.linalg.vector_norm(block[:, part], dim=1)
     inverse = norms.reciprocal()
     inverse[norms == 0] = 0.0
     inverse[~norms.isfinite()] = torch.nan

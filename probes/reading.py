@@ -87,9 +87,10 @@ def read_to_disk(
 def _copy(
     block: NDArray[Any], rows: NDArray[np.int64], places: NDArray[np.int64], columns: slice, file: RowFile
 ) -> None:
-    """Copy ``rows`` of a shard to their ``places`` in the file, where both go up, and let go of them."""
+    """Copy ``rows`` of a shard to their ``places`` in the file, which follow each other but from clip to clip."""
     target = file.frames.numpy()
-    for start in range(0, len(rows), file.window_rows):
-        own, there = rows[start : start + file.window_rows], places[start : start + file.window_rows]
-        target[there, columns] = block[own]
-        file.let_go(slice(int(there.min()), int(there.max()) + 1))
+    clips = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
+    done = 0
+    for part in file.walk([slice(int(clip[0]), int(clip[-1]) + 1) for clip in clips]):
+        start, done = done, done + part.stop - part.start
+        target[part, columns] = block[rows[start:done]]

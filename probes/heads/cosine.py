@@ -17,7 +17,7 @@ from avfeat.device import resolve_device
 from avfeat.errors import ProbeError
 from probes.featureset import FeatureSet
 from probes.heads.base import Clips, Probe
-from probes.heads.frames import blocks, parts
+from probes.heads.frames import parts, score_rows
 from probes.heads.pair import as_pair
 from probes.heads.training import other_real_clips
 from probes.solving import Progress
@@ -74,8 +74,9 @@ class CosineScore(Probe):
 
     def _rows(self, data: FeatureSet) -> Tensor:
         place = data.device if self.device is None else torch.device(resolve_device(self.device))
-        found = []
-        for rows in blocks(len(data.frames), BLOCK_ROWS):
+
+        def score(rows: slice) -> Tensor:
             video, audio = parts(data, rows, place)
-            found.append(-(video * audio).sum(1).cpu())
-        return torch.cat(found)
+            return -(video * audio).sum(1)
+
+        return score_rows(data, BLOCK_ROWS, score)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from probes.featureset import FeatureSet
+from probes.on_disk import Piece, as_one
 
 Place = str | torch.device | None
 """A torch device; None: where the frames are."""
@@ -22,6 +24,30 @@ def part(data: FeatureSet, feature: int, rows: slice, device: Place) -> Tensor:
 def parts(data: FeatureSet, rows: slice, device: Place) -> list[Tensor]:
     """Return rows of all features, see ``part``."""
     return [part(data, feature, rows, device) for feature in range(len(data.features))]
+
+
+def held(
+    data: FeatureSet, pieces: Sequence[Piece], rows: Callable[[Piece], Sequence[slice]] = as_one
+) -> Iterator[Piece]:
+    """Yield pieces one by one; read the rows of each before the next step, for then they may be let go.
+
+    rows: all that is read of a piece; without it, from its ``start`` to its ``stop``.
+    """
+    return chain.from_iterable(data.windows(pieces, rows))
+
+
+def held_clips(data: FeatureSet, clips: Sequence[int]) -> Iterator[int]:
+    """Yield clips as ``held`` yields pieces."""
+    return chain.from_iterable(data.clip_windows(clips))
+
+
+def score_rows(data: FeatureSet, most: int, score: Callable[[slice], Tensor]) -> Tensor:
+    """Return the scores of all rows, float32 [rows] on the CPU, of at most ``most`` at a time."""
+    # Not a list of parts: what is kept between one block and the next would cut up the memory that is free.
+    scores = torch.empty(len(data.frames))
+    for rows in held(data, blocks(len(data.frames), most)):
+        scores[rows] = score(rows)
+    return scores
 
 
 def bounds(data: FeatureSet, clips: Sequence[int]) -> list[tuple[int, int]]:

@@ -12,12 +12,11 @@ its own norm, then stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,6 +24,7 @@ from avfeat.errors import ProbeError
 from probes.featureset import FeatureSet
 from probes.heads import Head, head_class
 from probes.heads.base import Clips, Probe, probability
+from probes.on_disk import copied
 from probes.solving import Progress
 
 Numbers = NDArray[np.float64]
@@ -130,9 +130,9 @@ class LateFusion(Probe):
         self.features_, self.widths_ = tuple(widths), tuple(widths.values())
         self.facts_ = {"combine": self.combine}
 
-    def _parts(self, data: FeatureSet) -> list[tuple[Head, FeatureSet]]:
-        """Return each probe with what it reads."""
-        return [(probe, choose(data, probe.features_)) for probe in self.probes]
+    def _parts(self, data: FeatureSet) -> Iterator[tuple[Head, FeatureSet]]:
+        """Yield each probe with what it reads; where that is a copy, it is gone at the next one."""
+        return ((probe, choose(data, probe.features_)) for probe in self.probes)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the probes' tensors, each name behind its probe's number, and what ``fit`` measured."""
@@ -170,12 +170,16 @@ class LateFusion(Probe):
 
 
 def choose(data: FeatureSet, features: Sequence[str]) -> FeatureSet:
-    """Return the set with these of its features only, in this order; a view where they stand side by side."""
+    """Return the set with these of its features only, in this order; a view where they stand side by side.
+
+    Raises:
+        ProbeError: the set is on disk, where there is no room for a copy.
+    """
     numbers = [data.features.index(name) for name in features]
     if numbers == list(range(numbers[0], numbers[-1] + 1)):
-        frames = data.frames[:, data.columns[numbers[0]].start : data.columns[numbers[-1]].stop]
+        frames, file = data.frames[:, data.columns[numbers[0]].start : data.columns[numbers[-1]].stop], data.file
     else:
-        frames = torch.cat([data.frames[:, data.columns[k]] for k in numbers], dim=1)
+        frames, file = copied(data.frames, data.file, [slice(0, len(data.frames))], [data.columns[k] for k in numbers])
     widths = tuple(data.widths[k] for k in numbers)
     norms = data.inverse_norms[:, numbers]
-    return replace(data, frames=frames, inverse_norms=norms, features=tuple(features), widths=widths)
+    return replace(data, frames=frames, inverse_norms=norms, features=tuple(features), widths=widths, file=file)

@@ -20,7 +20,7 @@ from probes.adam import Shuffle
 from probes.featureset import FeatureSet
 from probes.fit import PAPER_SEED
 from probes.heads.base import Clips
-from probes.heads.frames import blocks, parts
+from probes.heads.frames import blocks, held_clips, parts, score_rows
 from probes.heads.network import SIZES, FrameNetwork
 from probes.heads.neural import NeuralProbe, labelled
 from probes.heads.training import seeded, take_step, train
@@ -98,7 +98,7 @@ class MlpProbe(NeuralProbe):
 
         def walk() -> float:
             total = 0.0
-            for clip in shuffle.order(len(data)):
+            for clip in held_clips(data, shuffle.order(len(data))):
                 optimiser.zero_grad()
                 total += step.learn(data, clip, weights[clip])
                 take_step(optimiser)
@@ -107,16 +107,16 @@ class MlpProbe(NeuralProbe):
         def validate() -> float:
             assert val is not None
             shuffle.loader()
-            return sum(step.loss(val, clip) for clip in range(len(val))) / len(val)
+            return sum(step.loss(val, clip) for clip in held_clips(val, range(len(val)))) / len(val)
 
         facts = train(network, walk, validate if val else None, epochs=self.epochs, patience=self.patience, tell=tell)
         return self.set_network(network, data.features, data.widths, {**facts, "seed": self.seed})
 
     def _rows(self, data: FeatureSet) -> Tensor:
         network, place = self.network_.to(self._place(data)), self._place(data)
-        scores = [network(parts(data, rows, place)).cpu() for rows in blocks(len(data.frames), BLOCK_ROWS)]
+        scores = score_rows(data, BLOCK_ROWS, lambda rows: network(parts(data, rows, place)))
         network.cpu()
-        return torch.cat(scores)
+        return scores
 
 
 class _Step:

@@ -11,7 +11,7 @@ half a context, or from all there is before it; memory stays bounded by one batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -24,7 +24,7 @@ from avfeat.errors import ProbeError
 from probes.featureset import FeatureSet
 from probes.fit import PAPER_SEED
 from probes.heads.base import Clips
-from probes.heads.frames import Place, bounds, parts
+from probes.heads.frames import Place, bounds, held, parts
 from probes.heads.neural import NeuralProbe
 from probes.heads.ntp_network import CausalTransformer
 from probes.heads.training import pick_held_out, real_clips, seeded, take_step, train
@@ -130,8 +130,7 @@ class NtpProbe(NeuralProbe):
             return total / frames
 
         def validate() -> float:
-            found = [batch.errors(network) for batch in self._batches(val, held_out, place)]
-            return float(torch.cat(found).mean())
+            return float(self._errors(network, val, held_out, place).mean())
 
         facts = train(network, walk, validate, epochs=self.epochs, patience=self.patience, tell=tell)
         facts |= {"seed": self.seed, "real_clips": len(real), "held_out_clips": len(held_out)}
@@ -140,22 +139,39 @@ class NtpProbe(NeuralProbe):
     def _rows(self, data: FeatureSet) -> Tensor:
         place = self._place(data)
         network = self.network_.to(place)
-        scores = torch.cat([batch.errors(network) for batch in self._batches(data, range(len(data)), place)])
+        scores = self._errors(network, data, range(len(data)), place)
         network.cpu()
         return scores.cpu()
 
-    def _batches(self, data: FeatureSet, clips: Iterable[int], place: Place) -> Iterator[_Batch]:
+    def _errors(self, network: CausalTransformer, data: FeatureSet, clips: Sequence[int], place: Place) -> Tensor:
+        """Return the squared error of each frame of these clips, in order."""
+        # Not a list of parts, as in ``score_rows``.
+        errors = torch.empty(sum(last - first for first, last in bounds(data, clips)), device=place)
+        done = 0
+        for batch in self._batches(data, clips, place):
+            found = batch.errors(network)
+            start, done = done, done + len(found)
+            errors[start:done] = found
+        return errors
+
+    def _batches(self, data: FeatureSet, clips: Sequence[int], place: Place) -> Iterator[_Batch]:
         """Yield the clips' pieces in order, as many at a time as fit ``batch`` when they are padded."""
+        batches = list(self._cut(bounds(data, clips)))
+        for pieces in held(data, batches, lambda pieces: [slice(piece.start, piece.stop) for piece in pieces]):
+            yield _Batch.read(data, pieces, place)
+
+    def _cut(self, clips: Sequence[tuple[int, int]]) -> Iterator[list[_Piece]]:
+        """Yield the pieces of each batch."""
         waiting: list[_Piece] = []
         longest = 0
-        for piece in (each for first, last in bounds(data, list(clips)) for each in cut(first, last, self.context)):
+        for piece in (each for first, last in clips for each in cut(first, last, self.context)):
             longest = max(longest, piece.stop - piece.start)
             if waiting and longest * (len(waiting) + 1) > self.batch:
-                yield _Batch.read(data, waiting, place)
+                yield waiting
                 waiting, longest = [], piece.stop - piece.start
             waiting.append(piece)
         if waiting:
-            yield _Batch.read(data, waiting, place)
+            yield waiting
 
 
 @dataclass(frozen=True)

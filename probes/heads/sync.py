@@ -20,7 +20,7 @@ from torch import Tensor
 from probes.featureset import FeatureSet
 from probes.fit import PAPER_SEED
 from probes.heads.base import Clips
-from probes.heads.frames import blocks, parts
+from probes.heads.frames import parts, score_rows
 from probes.heads.network import SIZES, FrameNetwork
 from probes.heads.neural import NeuralProbe
 from probes.heads.pair import as_pair
@@ -130,6 +130,6 @@ class SyncProbe(NeuralProbe):
     def _rows(self, data: FeatureSet) -> Tensor:
         place = self._place(data)
         network = self.network_.to(place)
-        scores = [-network(parts(data, rows, place)).cpu() for rows in blocks(len(data.frames), BLOCK_ROWS)]
+        scores = score_rows(data, BLOCK_ROWS, lambda rows: -network(parts(data, rows, place)))
         network.cpu()
-        return torch.cat(scores)
+        return scores

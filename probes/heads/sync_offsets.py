@@ -21,7 +21,7 @@ from torch import Tensor
 from probes.cores import pieces, spread
 from probes.featureset import FeatureSet
 from probes.heads import sync_kernels
-from probes.heads.frames import Place, blocks, bounds, part
+from probes.heads.frames import Place, blocks, bounds, held, part
 from probes.heads.network import FrameNetwork
 
 VIDEO, AUDIO = 0, 1
@@ -45,9 +45,16 @@ class Batch:
 
 def batches(data: FeatureSet, clips: Sequence[int], tau: int, size: int, device: Place) -> Iterator[Batch]:
     """Yield the frames of these clips in order, ``size`` at a time; a clip may lie in several batches."""
+    planned = list(_plan(bounds(data, clips), size))
+    for stretches in held(data, planned, lambda stretches: [_heard(*each, tau) for each in stretches]):
+        yield _batch(data, stretches, tau, device)
+
+
+def _plan(clips: Sequence[tuple[int, int]], size: int) -> Iterator[list[tuple[slice, tuple[int, int]]]]:
+    """Yield the stretches of each batch, each with the bounds of its clip."""
     waiting: list[tuple[slice, tuple[int, int]]] = []
     room = size
-    for first, last in bounds(data, clips):
+    for first, last in clips:
         start = first
         while start < last:
             stop = min(last, start + room)
@@ -55,17 +62,22 @@ def batches(data: FeatureSet, clips: Sequence[int], tau: int, size: int, device:
             room -= stop - start
             start = stop
             if room == 0:
-                yield _batch(data, waiting, tau, device)
+                yield waiting
                 waiting, room = [], size
     if waiting:
-        yield _batch(data, waiting, tau, device)
+        yield waiting
+
+
+def _heard(rows: slice, clip: tuple[int, int], tau: int) -> slice:
+    """Return the rows whose audio is compared with the video of ``rows``."""
+    return slice(max(clip[0], rows.start - tau), min(clip[1], rows.stop + tau))
 
 
 def _batch(data: FeatureSet, stretches: Sequence[tuple[slice, tuple[int, int]]], tau: int, device: Place) -> Batch:
     video, audio, partners, held = [], [], [], 0
     offsets = torch.arange(-tau, tau + 1)
     for rows, (first, last) in stretches:
-        heard = slice(max(first, rows.start - tau), min(last, rows.stop + tau))
+        heard = _heard(rows, (first, last), tau)
         wanted = torch.arange(rows.start, rows.stop)[:, None] + offsets
         outside = (wanted < first) | (wanted >= last)
         partners.append((wanted - heard.start + held).masked_fill_(outside, -1))
