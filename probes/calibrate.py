@@ -47,7 +47,12 @@ class Calibrated:
 
 
 def calibrate(
-    path: Path, stores: Sequence[Path], chosen_on: str, shift: bool = False, out: Path | None = None
+    path: Path,
+    stores: Sequence[Path],
+    chosen_on: str,
+    shift: bool = False,
+    out: Path | None = None,
+    memory: str | None = None,
 ) -> Calibrated:
     """Fit line and unit of a probe's file and write them into it, or into a copy; weights and scores stay as they are.
 
@@ -56,13 +61,14 @@ def calibrate(
         shift: fit the line too; without, it stays, and with it the clips that are called fake. A probe that has learned
             from real clips only is always shifted, for its scores have no zero.
         out: the copy; None writes to ``path``.
+        memory: what frames may take of it, like ``1GB``; None: no limit.
 
     Raises:
         ProbeError: the clips are of one class, or the scores separate them entirely or rank them no better than chance.
         StoreError, ManifestError: a store, manifest, split or feature is not there.
     """
     probe = load_probe(path)
-    loaded = load_test(Source(stores, probe.features_), Choice.parse(chosen_on), Asked())
+    loaded = load_test(Source(stores, probe.features_, memory), Choice.parse(chosen_on), Asked())
     scores, labels = probe.decision_function(loaded.data), loaded.data.labels.numpy()
     head, tensors, facts = read_probe(path)
     line, unit = facts.get("line", (0.0, 1.0))

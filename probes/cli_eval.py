@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avfeat.console import align, errors_to_exit
-from probes.cli_options import Device, IntervalsBy, Json, Metric, NeededTest, Stores
+from probes.cli_options import Device, IntervalsBy, Json, Memory, Metric, NeededTest, Stores
 
 if TYPE_CHECKING:
     from probes.evaluation import Tested
@@ -39,6 +39,7 @@ def evaluate(
     ] = False,
     intervals_by: IntervalsBy = "clip",
     device: Device = "cpu",
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Test a finished probe on stored features."""
@@ -46,7 +47,8 @@ def evaluate(
     from probes.metrics import METRICS
     from probes.probe_file import load_probe
 
-    tests = run(load_probe(probe), stores, test, tuple(metric or METRICS), intervals_by, device=device, frames=frames)
+    asked = tuple(metric or METRICS), intervals_by
+    tests = run(load_probe(probe), stores, test, *asked, device=device, frames=frames, memory=memory)
     if as_json:
         print(json.dumps({tested.name: tested.facts() for tested in tests}, indent=2))
     else:
@@ -66,6 +68,7 @@ def compare(
     test: NeededTest,
     metric: Metric = None,
     intervals_by: IntervalsBy = "clip",
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Say whether probe A is better than probe B on the clips that both can score."""
@@ -74,7 +77,7 @@ def compare(
     from probes.probe_file import load_probe
 
     both = load_probe(first), load_probe(second)
-    found = compare_probes(*both, stores, test, tuple(metric or METRICS), intervals_by)
+    found = compare_probes(*both, stores, test, tuple(metric or METRICS), intervals_by, memory=memory)
     if as_json:
         print(json.dumps({each.name: each.facts() for each in found}, indent=2))
         return
@@ -102,6 +105,7 @@ def calibrate(
         Path | None, typer.Option("--out", "-o", help="Write a copy.", show_default="into the probe's file")
     ] = None,
     reliability: Annotated[Path | None, typer.Option(help="Draw the reliability diagram: .png, .svg or .pdf.")] = None,
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Make a probe's probabilities mean what they say: fit their temperature and write it into the probe's file.
@@ -114,7 +118,7 @@ def calibrate(
 
     if reliability is not None:
         check_suffix(reliability)
-    done = run(probe, stores, chosen_on, shift=shift, out=out)
+    done = run(probe, stores, chosen_on, shift=shift, out=out, memory=memory)
     if reliability is not None:
         curves = {"before": done.before.reliability, "after": done.after.reliability}
         draw(curves, reliability, f"{probe.stem} on {done.chosen_on}, {done.clips} clips")

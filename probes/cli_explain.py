@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avfeat.console import align, errors_to_exit
+from probes.cli_options import Memory
 
 if TYPE_CHECKING:
     from probes.explain.silence import Silence
@@ -69,6 +70,7 @@ def silence(
     stores: Annotated[list[Path], typer.Argument(metavar="STORE…", help="One or several stores.")],
     test: Annotated[str, typer.Option(metavar="MANIFEST[:SPLIT]", help="The test set.")],
     root: Root = None,
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """How often the highest frame lies before speech starts, and the AUC with and without that silence."""
@@ -77,7 +79,7 @@ def silence(
     from probes.probe_file import load_probe
 
     head, choice = load_probe(probe), Choice.parse(test)
-    source = Source(stores, head.features_)
+    source = Source(stores, head.features_, memory)
     loaded = source.load(choice, labelled=False)
     listed = source.manifest(choice.manifest)
     folder = listed.media_root(root)

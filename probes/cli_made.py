@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from avfeat.console import errors_to_exit
-from probes.cli_options import Json
+from probes.cli_options import Json, Memory
 
 if TYPE_CHECKING:
     from probes.heads import Head
@@ -51,12 +51,13 @@ def fuse(
         str | None,
         typer.Option(metavar="MANIFEST[:SPLIT]", help="For standardised: clips that give mean and deviation."),
     ] = None,
+    memory: Memory = None,
     as_json: Json = False,
 ) -> None:
     """Make one probe of several by late fusion: the mean of their scores."""
     from probes.fuse import fuse_files
 
-    fused = fuse_files(probes, combine, store or [], over)
+    fused = fuse_files(probes, combine, store or [], over, memory)
     fused.save(out)
     _print(out, fused, as_json)
 

@@ -93,21 +93,26 @@ def compare_probes(
     metrics: Sequence[str] = tuple(METRICS),
     intervals_by: str = "clip",
     replicates: int = REPLICATES,
+    memory: str | None = None,
 ) -> tuple[Compared, ...]:
     """Compare two probes, of the same or of different features, on the clips of each test set that both can score.
+
+    memory: what frames may take of it, like ``1GB``; None: no limit.
 
     Raises:
         ProbeError: no clip that both can score, one class only, or frames that a probe cannot read.
         StoreError, ManifestError: a store, manifest, split or feature is not there.
     """
     asked = Asked(tuple(metrics), intervals_by, replicates)
-    return tuple(_compare(first, second, stores, choice, asked) for choice in map(Choice.parse, tests))
+    return tuple(_compare(first, second, stores, choice, asked, memory) for choice in map(Choice.parse, tests))
 
 
-def _compare(first: Head, second: Head, stores: Sequence[Path], choice: Choice, asked: Asked) -> Compared:
+def _compare(
+    first: Head, second: Head, stores: Sequence[Path], choice: Choice, asked: Asked, memory: str | None
+) -> Compared:
     scores: list[dict[str, float]] = []
     for probe in (first, second):
-        loaded = load_test(Source(stores, probe.features_), choice, asked)
+        loaded = load_test(Source(stores, probe.features_, memory), choice, asked)
         own: NDArray[np.float32] = probe.decision_function(loaded.data)
         scores.append(dict(zip(loaded.data.clip_ids, own.tolist(), strict=True)))
     rows = [row for row, clip_id in enumerate(loaded.data.clip_ids) if clip_id in scores[0]]

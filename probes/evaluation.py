@@ -75,15 +75,18 @@ def evaluate(
     replicates: int = REPLICATES,
     device: str = "cpu",
     frames: bool = False,
+    memory: str | None = None,
 ) -> tuple[Tested, ...]:
     """Test a finished probe on stored features, with ``frames`` also against the fake stretches of the manifest.
+
+    memory: what frames may take of it, like ``1GB``; None: no limit.
 
     Raises:
         ProbeError: a test set has one class only or no clip left, frames that the probe cannot read, or no stretches.
         StoreError, ManifestError: a store, manifest, split or feature is not there.
     """
     asked = Asked(tuple(metrics), intervals_by, replicates)
-    source = Source(stores, probe.features_)
+    source = Source(stores, probe.features_, memory)
     found = []
     for choice in map(Choice.parse, tests):
         loaded = load_test(source, choice, asked)

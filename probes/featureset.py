@@ -196,7 +196,7 @@ class FeatureSet:
     def select(self, clips: Sequence[int] | NDArray[Any] | Tensor, skipped: Sequence[int] | None = None) -> FeatureSet:
         """Return a set of these clips, in this order: a copy, on disk where this set is there.
 
-        skipped: so many frames at the beginning of each are left out; none by default.
+        skipped: so many frames at the beginning of each are left out, fewer than it has; none by default.
 
         Raises:
             ProbeError: there is no room on the disk.

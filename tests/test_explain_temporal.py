@@ -234,6 +234,9 @@ def test_clips_without_media_are_drawn_alone_with_a_word_about_it(root: Path, pr
 
 
 def test_the_silence_command_says_what_was_left_out(root: Path) -> None:
-    code, said = call("silence", root / "probe.safetensors", root / "store", "--test", "two:test")
+    asked = "silence", root / "probe.safetensors", root / "store", "--test", "two:test"
+    code, said = call(*asked)
     assert code == 0, said
+    assert call(*asked, "--memory", "1kB") == (0, said)
+    assert "'much' is no size" in call(*asked, "--memory", "much")[1]
     assert "4 clips; left out: 4 (e.g. " in said and "100.0 % of fake clips" in said

@@ -8,11 +8,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from avfeat.errors import ProbeError
 from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.store import write_feature
 from probes.adam import AdamSettings
+from probes.cli import app
 from probes.featureset import inverse_norms
 from probes.fit import fit
 from probes.heads import head_class
@@ -21,6 +23,7 @@ from probes.lbfgs import LbfgsSettings
 from probes.loading import Choice, Source
 from probes.on_disk import RowFile
 from probes.pooling import Pooling
+from probes.probe_file import load_probe, read_probe
 from tests.ragged import planted_arrays
 
 
@@ -193,19 +196,41 @@ def test_a_memory_that_is_no_size_is_refused(store, memory):
 
 
 def test_the_command_fits_the_same_probe_with_little_memory(store, tmp_path):
-    from typer.testing import CliRunner
-
-    from probes.cli import app
-    from probes.probe_file import load_probe
-
     found = []
     for memory in ([], ["--memory", "3kB"]):
         out = tmp_path / f"{len(memory)}.safetensors"
-        arguments = ["fit", str(store), "--manifest", "tiny", "--feature", "fast", "--test", "tiny:val", "-o", str(out)]
-        done = CliRunner().invoke(app, arguments + memory)
+        arguments = ["fit", store, "--manifest", "tiny", "--feature", "fast", "--test", "tiny:val", "-o", out]
+        done = run_probes(*arguments, *memory)
         assert done.exit_code == 0, done.output
         found.append(load_probe(out).weight_)
     np.testing.assert_allclose(*found, atol=1e-5)
+
+
+def run_probes(*arguments):
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+@pytest.mark.parametrize("command", ["eval", "compare", "calibrate", "fuse"])
+def test_commands_that_read_features_say_the_same_with_little_memory(store, tmp_path, command):
+    data = Source([store], ["fast"]).load(Choice("tiny", "train")).data
+    probes = [tmp_path / "one.safetensors", tmp_path / "other.safetensors"]
+    for seed, path in enumerate(probes):
+        head_class("mlp")(sizes=(16, 8), learning_rate=0.01, epochs=6, seed=seed).fit(data).save(path)
+    out = tmp_path / "out.safetensors"
+    arguments = {
+        "eval": [probes[0], store, "--test", "tiny:train", "--json"],
+        "compare": [*probes, store, "--test", "tiny:train", "--json"],
+        "calibrate": [probes[0], store, "--on", "tiny:train", "--out", out, "--json"],
+        "fuse": [*probes, "--combine", "standardised", "--store", store, "--over", "tiny:train", "--out", out],
+    }[command]
+    found = []
+    for memory in ([], ["--memory", "3kB"]):
+        done = run_probes(command, *arguments, *memory)
+        assert done.exit_code == 0, done.output
+        found.append((done.stdout, read_probe(out)[2] if out.exists() else None))
+    assert found[0] == found[1]
+    refused = run_probes(command, *arguments, "--memory", "much")
+    assert refused.exit_code == 1 and "'much' is no size" in refused.output
 
 
 def run_python(code, *arguments):

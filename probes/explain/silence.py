@@ -130,18 +130,13 @@ def dropped_until(start_seconds: float) -> float:
 
 def without_silence(loaded: Loaded, clips: Sequence[int], until_seconds: Sequence[float]) -> FeatureSet:
     """Return these clips without their frames before ``until_seconds``; each must keep one."""
-    data = loaded.data.select(clips)
-    times = loaded.starts[list(clips)]
-    lengths = data.offsets.diff().tolist()
-    kept = [
-        start + loaded.times[1] * np.arange(length) >= until
-        for start, length, until in zip(times, lengths, until_seconds, strict=True)
+    starts, step = loaded.starts[list(clips)], loaded.times[1]
+    lengths = loaded.data.offsets.diff()[list(clips)].tolist()
+    skipped = [
+        int((start + step * np.arange(length) < until).sum())
+        for start, length, until in zip(starts, lengths, until_seconds, strict=True)
     ]
-    offsets = np.cumsum([0, *(int(each.sum()) for each in kept)])
-    rows = np.flatnonzero(np.concatenate(kept))
-    return FeatureSet.from_frames(
-        data.frames[rows], offsets, data.labels.numpy(), data.clip_ids, data.features, data.widths
-    )
+    return loaded.data.select(clips, skipped)
 
 
 def _scores(
