@@ -51,11 +51,14 @@ class RowFile:
         self.window_rows = max(1, memory // WINDOWS // self.row_bytes)
         size = rows * self.row_bytes
         try:
-            with tempfile.TemporaryFile(prefix="probes-") as file:
-                # Reserved now: a disk that fills up later would end the process without a word.
-                os.posix_fallocate(file.fileno(), 0, size) if hasattr(os, "posix_fallocate") else file.truncate(size)
-                self._map = mmap.mmap(file.fileno(), size)
-                self._map.madvise(mmap.MADV_RANDOM)
+            self._file = tempfile.TemporaryFile(prefix="probes-")  # noqa: SIM115 -- open as long as we are
+            self.descriptor = self._file.fileno()
+            # Reserved now: a disk that fills up later would end the process without a word.
+            os.posix_fallocate(self.descriptor, 0, size) if hasattr(os, "posix_fallocate") else self._file.truncate(
+                size
+            )
+            self._map = mmap.mmap(self.descriptor, size)
+            self._map.madvise(mmap.MADV_RANDOM)
         except OSError as error:
             raise ProbeError(
                 f"Frames of {size / 1e9:.2f} GB do not fit in {tempfile.gettempdir()} ({error.strerror}): "
@@ -87,6 +90,10 @@ class RowFile:
         step = self.window_rows
         parts = [slice(at, min(run.stop, at + step)) for run in runs for at in range(run.start, run.stop, step)]
         return chain.from_iterable(self.windows(parts))
+
+    def begin(self, frames: Tensor) -> int:
+        """Return the byte of the file at which ``frames`` begin, which are some or all of its rows."""
+        return frames.data_ptr() - self.frames.data_ptr()
 
     def let_go(self, rows: slice) -> None:
         """Keep these rows no longer in the process; they stay in the file."""

@@ -6,7 +6,8 @@ by their norms once, a block at a time that stays in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import pairwise
 from types import ModuleType
@@ -68,40 +69,27 @@ def evaluator(
         scores: float32 [clips, probes].
         with_gradient: without, the gradient stays 0; the derivative of the bias is left alone in any case.
     """
-    all_clips, pooled, out = _clips(data, doubled), _pools(pools), scores.numpy()
-
-    def windows(spans: Sequence[Span]) -> Iterator[tuple[slice, Clips]]:
-        """Yield the numbers of clips that are in memory, and the clips; their offsets count from the first row on."""
-        for window in data.windows(spans):
-            clips, rows = slice(window[0].first, window[-1].last), slice(window[0].start, window[-1].stop)
-            yield (
-                clips,
-                all_clips._replace(
-                    frames=all_clips.frames[rows],
-                    norms=all_clips.norms[rows],
-                    offsets=all_clips.offsets[clips.start : clips.stop + 1] - rows.start,
-                    labels=all_clips.labels[clips],
-                    doubled=all_clips.doubled[clips],
-                ),
-            )
+    clips, pooled, out = _clips(data, doubled), _pools(pools), scores.numpy()
 
     def one(spans: Sequence[Span]) -> Tensor:
-        gradient = torch.zeros_like(theta)
-        for numbers, clips in windows(spans):
-            own = theta[0].numpy(), with_gradient, out[numbers, 0], gradient[0].numpy()
-            loops().single.evaluate(clips, pooled, *own)
+        room, gradient = _room(data, 1), torch.zeros_like(theta)
+        own = pooled, theta[0].numpy(), with_gradient, out, gradient[0].numpy(), room
+        loops().single.evaluate(clips, spans[0].first, spans[-1].last, *own)
         return gradient
 
     def several(spans: Sequence[Span]) -> Tensor:
-        room = _room(int(data.offsets.diff().max()), data.width, len(theta))
-        columns = _columns(theta)
+        room, columns = _room(data, len(theta)), _columns(theta)
         gradient = torch.zeros_like(columns)
-        for numbers, clips in windows(spans):
-            own = columns.numpy(), with_gradient, out[numbers], gradient.numpy()
-            loops().several.evaluate(clips, pooled, *own, room)
+        own = pooled, columns.numpy(), with_gradient, out, gradient.numpy(), room
+        loops().several.evaluate(clips, spans[0].first, spans[-1].last, *own)
         return gradient.T[: len(theta), : data.width + 1]
 
-    return one if len(theta) == 1 else several
+    def work(spans: Sequence[Span]) -> Tensor:
+        gradient = one(spans) if len(theta) == 1 else several(spans)
+        _check_reading(clips)
+        return gradient
+
+    return work
 
 
 def walk(
@@ -122,9 +110,8 @@ def walk(
     groups = max(1, min(threads // together, count))
     edges = [count * group // groups for group in range(groups + 1)]
     walkers = [_Walker(data, adam, pools, weight_decay, clip_weights, slice(*edge)) for edge in pairwise(edges)]
-    for clips in data.clip_windows(order):
-        works = [work for walker in walkers for work in walker.works(np.array(clips), together)]
-        spread(lambda work: work(), works)
+    numbers = np.array(order)
+    spread(lambda work: work(), [work for walker in walkers for work in walker.works(numbers, together)])
     for walker in walkers:
         walker.end()
     adam.steps += len(order)
@@ -148,14 +135,13 @@ class _Walker:
         self._states = [each[probes] for each in (adam.theta, adam.mean, adam.square)]
         self._alone = len(self._states[0]) == 1
         self._work = [each[0] if self._alone else _columns(each) for each in self._states]
-        self._room = _room(int(data.offsets.diff().max()), data.width, len(self._states[0]))
+        self._room = _room(data, len(self._states[0]))
 
     def works(self, order: NDArray[np.int64], threads: int) -> list[Callable[[], None]]:
         """Return what so many threads are to do, to walk through the clips of ``order`` together."""
         board = torch.zeros(loops().crew.BOARD, dtype=torch.int64).numpy()
-        state, settings = State(*(each.numpy() for each in self._work)), self._settings
-        self._settings = settings._replace(steps=settings.steps + len(order))
-        shared: Any = self._pools, state, settings, self._room
+        state = State(*(each.numpy() for each in self._work))
+        shared: Any = self._pools, state, self._settings, self._room
         module, helping = loops().several, shared
         if self._alone:
             module, helping = loops().single, (state.theta, self._room)
@@ -171,6 +157,7 @@ class _Walker:
 
     def end(self) -> None:
         """Write the probes' state back to where it came from."""
+        _check_reading(self._clips)
         if not self._alone:
             for state, columns in zip(self._states, self._work, strict=True):
                 state.copy_(columns.T[: len(state), : state.shape[1]])
@@ -178,9 +165,10 @@ class _Walker:
 
 def _clips(data: FeatureSet, doubled: Tensor) -> Clips:
     """Return a FeatureSet as the loops read it; nothing is copied."""
-    half = data.frames.dtype == torch.float16
+    on_disk = [-1, 0] if data.file is None else [data.file.descriptor, data.file.begin(data.frames)]
     return Clips(
-        frames=(data.frames.view(torch.uint16) if half else data.frames).numpy(),
+        file=np.array([*on_disk, 0]),
+        frames=_numbers(data.frames),
         norms=data.inverse_norms.numpy(),
         bounds=np.cumsum([0, *data.widths]),
         offsets=data.offsets.numpy(),
@@ -197,22 +185,38 @@ def _pools(pools: Sequence[Pooling]) -> Pools:
 # What PyTorch makes begins with a line of the cache, so that no register is read from two of them.
 
 
-def _room(rows: int, width: int, probes: int) -> Room:
-    """Return room for so many rows at a time, filled with zeros."""
+def _room(data: FeatureSet, probes: int) -> Room:
+    """Return room for the longest clip, filled with zeros."""
     crew, products = loops().crew, loops().products
+    longest, width = int(data.offsets.diff().max()), data.width
     if probes == 1:
-        frames, z, form = torch.zeros(0, 0), torch.zeros(rows), [width + 1]
+        rows, z, form = torch.zeros(0, 0), torch.zeros(longest), [width + 1]
     else:
         form = [_up(width + 1, products.ROWS), _up(probes, products.NARROW)]
-        tall = _up(rows, products.ROWS)
+        tall = _up(longest, products.ROWS)
         # An odd number of lines from row to row: else a column of rows would have only a few places of the cache.
-        frames, z = torch.zeros(tall, _up(width, 32) + 16), torch.zeros(tall, form[1])
+        rows, z = torch.zeros(tall, _up(width, 32) + 16), torch.zeros(tall, form[1])
+    buffer = torch.empty(longest if data.file else 0, width, dtype=data.frames.dtype)
     return Room(
-        rows=frames.numpy(),
+        buffer=_numbers(buffer),
+        rows=rows.numpy(),
         z=z.numpy(),
         parts=torch.zeros(crew.SHARES, *form).numpy(),
         slopes=np.zeros(probes, np.float32),
     )
+
+
+def _numbers(frames: Tensor) -> NDArray[Any]:
+    """Frames as the loops read them: of float16 the bits."""
+    return (frames.view(torch.uint16) if frames.dtype == torch.float16 else frames).numpy()
+
+
+def _check_reading(clips: Clips) -> None:
+    if clips.file[2]:
+        raise ProbeError(
+            f"Frames that were put by in {tempfile.gettempdir()} cannot be read any more: look at that disk, or set "
+            "TMPDIR to a folder on another one."
+        )
 
 
 def _columns(theta: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes import loops as loops_package
+import probes
 from probes import processor
 from probes.adam import Adam
 from probes.featureset import FeatureSet
@@ -103,9 +105,24 @@ def test_frames_far_below_the_highest_have_no_share_and_no_number_that_is_slow()
 
 
 def test_a_changed_file_makes_all_loops_be_compiled_anew(tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("a.py", "b.py", "c.py")]
-    for age, file in enumerate(files):
-        file.write_text("")
-        os.utime(file, ns=(10**18 - age * 10**12, 10**18 - age * 10**12))
-    loops_package._make_equally_new(files)
-    assert {file.stat().st_mtime_ns for file in files} == {10**18}
+    shutil.copytree(Path(probes.__file__).parent, tmp_path / "probes", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "import numpy as np\n"
+        "from probes.loops import single\n"
+        "z, row = np.zeros(1, np.float32), np.ones((1, 1), np.float32)\n"
+        "single.score_rows(row, row, np.array([0, 1]), np.array([2, 3], np.float32), row[:0], z)\n"
+        "print(z[0])\n"
+    )
+
+    def run() -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert run() == run() == "5.0"
+    changed = tmp_path / "probes" / "loops" / "machine.py"
+    there = changed.read_text()
+    once = "types.float32(number), lambda target, builder, signature, args: args[0]"
+    assert once in there
+    twice = once.replace("args[0]", "builder.fadd(args[0], args[0])")
+    changed.write_text(there.replace(once, twice))
+    assert run() == "7.0"

@@ -1,5 +1,6 @@
 """Sets of frames larger than the memory they may take: real stores, real files, the memory of a real process."""
 
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -15,7 +16,7 @@ from avfeat.manifest import DatasetInfo, Manifest, Row
 from avfeat.store import write_feature
 from probes.adam import AdamSettings
 from probes.cli import app
-from probes.featureset import inverse_norms
+from probes.featureset import FeatureSet, inverse_norms
 from probes.fit import fit
 from probes.heads import head_class
 from probes.heads.fusion import LateFusion, choose
@@ -338,3 +339,15 @@ def test_a_set_three_times_the_memory_stays_below_it(wide, name):
     size, loading, working = map(int, run_python(GROWTH, wide, memory, name, "lips", "sound").split())
     assert size > 3 * memory
     assert loading < memory and working < memory
+
+
+@pytest.mark.parametrize("probes", [1, 2])
+def test_frames_that_the_disk_has_lost_end_a_fit_with_a_sentence(probes):
+    file = RowFile(3000, 64, np.dtype(np.float16), 1 << 20)
+    file.frames.normal_()
+    offsets, labels = np.arange(0, 3001, 300), np.arange(10) % 2
+    data = FeatureSet.from_frames(file.frames, offsets, labels, widths=(64,), file=file)
+    os.ftruncate(file.descriptor, 1000 * file.row_bytes)
+    for settings in (LbfgsSettings(), AdamSettings(epochs=1)):
+        with pytest.raises(ProbeError, match="cannot be read any more"):
+            fit(data, seeds=range(probes), settings=settings)

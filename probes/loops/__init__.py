@@ -10,24 +10,3 @@ What numba compiles it keeps on disk, so that only the first use of all has to w
     crew.py      two threads at the rows of one clip
     pools.py, steps.py, products.py, machine.py   what these are made of
 """
-
-from __future__ import annotations
-
-import contextlib
-import os
-from pathlib import Path
-
-
-def _make_equally_new(files: list[Path]) -> None:
-    """Give all files the time of the newest.
-
-    numba compiles a function anew when its own file has changed; ours are also made of functions of the other files.
-    """
-    newest = max(file.stat().st_mtime_ns for file in files)
-    for file in files:
-        if file.stat().st_mtime_ns < newest:
-            with contextlib.suppress(OSError):  # where nobody may write, all files are from one day
-                os.utime(file, ns=(newest, newest))
-
-
-_make_equally_new(sorted(Path(__file__).parent.glob("*.py")))

@@ -5,8 +5,12 @@ Each function here becomes a few instructions in the loop that calls it.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
+from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -18,14 +22,33 @@ from numba.extending import intrinsic
 LINE_BYTES = 64
 """What a processor takes from memory at once."""
 
-compiled: Any = partial(numba.njit, cache=True, nogil=True, error_model="numpy")
+SOURCES = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+
+
+def compiled(function: Callable[..., Any] | None = None, *, fastmath: Collection[str] = ()) -> Any:
+    """Have numba compile a function when it is first called, and keep it until any file of this folder changes.
+
+    fastmath: freedoms that the compiler has with float arithmetic.
+    """
+    if function is None:
+        return partial(compiled, fastmath=fastmath)
+    made = numba.njit(function, cache=True, nogil=True, error_model="numpy", fastmath=set(fastmath))
+    # By itself numba looks at the function's own file only, but ours are made of functions of other files.
+    kept = made._cache._cache_file
+    if not hasattr(kept, "_source_stamp"):
+        raise ImportError(f"numba {numba.__version__} keeps compiled functions in a way that probes does not know.")
+    kept._source_stamp = SOURCES
+    return made
+
+
 # Terms of a sum may change places: only then can it be spread over the lanes of a processor.
-reordered: Any = partial(compiled, fastmath={"reassoc", "contract", "nsz"})
+reordered: Any = partial(compiled, fastmath=("reassoc", "contract", "nsz"))
+
 
 _ORDER = "seq_cst"
 
 
-def place(target: Any, builder: Any, array: Any, value: Any, *index: Any) -> Any:
+def address_of(target: Any, builder: Any, array: Any, value: Any, *index: Any) -> Any:
     """Return the address of one number of an array."""
     header = target.make_array(array)(target, builder, value)
     return cgutils.get_item_pointer(target, builder, array, header, index, wraparound=False)
@@ -65,7 +88,7 @@ def prefetch(context: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line of one number without waiting for it."""
 
     def ask(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = builder.bitcast(place(target, builder, array, *args), cgutils.voidptr_t)
+        address = builder.bitcast(address_of(target, builder, array, *args), cgutils.voidptr_t)
         flag = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
         to_read, to_keep, data = flag(0), flag(3), flag(1)
@@ -91,7 +114,7 @@ def read_shared(context: Any, array: Any, index: Any) -> Any:
     """One int64 as other threads have left it; what they wrote before it can then be read too."""
 
     def read(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(place(target, builder, array, *args), _ORDER, 8)
+        return builder.load_atomic(address_of(target, builder, array, *args), _ORDER, 8)
 
     return types.int64(array, types.intp), read
 
@@ -101,7 +124,7 @@ def write_shared(context: Any, array: Any, index: Any, value: Any) -> Any:
     """Set one int64 for all threads, after all that was written before."""
 
     def write(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store_atomic(args[2], place(target, builder, array, *args[:2]), _ORDER, 8)
+        builder.store_atomic(args[2], address_of(target, builder, array, *args[:2]), _ORDER, 8)
         return target.get_dummy_value()
 
     return types.void(array, types.intp, types.int64), write
@@ -112,7 +135,7 @@ def add_shared(context: Any, array: Any, index: Any, value: Any) -> Any:
     """Add to one int64 that other threads add to as well."""
 
     def add(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.atomic_rmw("add", place(target, builder, array, *args[:2]), args[2], _ORDER)
+        builder.atomic_rmw("add", address_of(target, builder, array, *args[:2]), args[2], _ORDER)
         return target.get_dummy_value()
 
     return types.void(array, types.intp, types.int64), add
@@ -123,10 +146,44 @@ def replace_shared(context: Any, array: Any, index: Any, old: Any, new: Any) -> 
     """Set one int64 to ``new`` if it still is ``old``; return whether it was."""
 
     def swap(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-        found = builder.cmpxchg(place(target, builder, array, *args[:2]), args[2], args[3], _ORDER)
+        found = builder.cmpxchg(address_of(target, builder, array, *args[:2]), args[2], args[3], _ORDER)
         return builder.extract_value(found, 1)
 
     return types.boolean(array, types.intp, types.int64, types.int64), swap
+
+
+@intrinsic
+def read_file(context: Any, descriptor: Any, array: Any, done: Any, count: Any, start: Any) -> Any:
+    """Read ``count`` bytes from byte ``start`` of a file on into an array, whose first ``done`` bytes are there.
+
+    Returns:
+        How many were read, which may be fewer; -1 when it failed.
+    """
+
+    def read(target: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = target.make_array(array)(target, builder, args[1]).data
+        to = builder.gep(builder.bitcast(data, cgutils.voidptr_t), [args[2]])
+        size = args[3].type
+        kind = ir.FunctionType(size, [ir.IntType(32), to.type, size, size])
+        call = cgutils.get_or_insert_function(builder.module, kind, "pread")
+        return builder.call(call, [builder.trunc(args[0], ir.IntType(32)), to, args[3], args[4]])
+
+    return types.int64(types.int64, array, types.int64, types.int64, types.int64), read
+
+
+@intrinsic
+def ask_file_for(context: Any, descriptor: Any, start: Any, count: Any) -> Any:
+    """Have bytes of a file read ahead, where the system can be told so."""
+
+    def advise(target: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if hasattr(os, "posix_fadvise"):
+            number, size = ir.IntType(32), args[1].type
+            kind = ir.FunctionType(number, [number, size, size, number])
+            call = cgutils.get_or_insert_function(builder.module, kind, "posix_fadvise")
+            builder.call(call, [builder.trunc(args[0], number), args[1], args[2], number(os.POSIX_FADV_WILLNEED)])
+        return target.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), advise
 
 
 @intrinsic

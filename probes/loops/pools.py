@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 
@@ -18,7 +17,7 @@ LOG_2_HIGH = 0.693359375  # few enough bits that a whole number times it is exac
 LOG_2_LOW = math.log(2) - LOG_2_HIGH
 
 
-@partial(compiled, fastmath={"contract"})
+@compiled(fastmath=("contract",))
 def exp(x):
     """e^x of x ≤ 0 without a branch or a call, so that the lanes of a processor take many at once; below -60 it is 0.
 

@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from probes.loops.machine import compiled, place
+from probes.loops.machine import address_of, compiled
 
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
 """Float32 numbers in one register."""
@@ -62,7 +62,7 @@ def _tile(columns: int) -> tuple[int, Any]:
 
             def across(array: Any, value: Any, at: Any) -> list[Any]:
                 """Return the addresses of the vectors of one row."""
-                begin = place(target, builder, array, value, at, column)
+                begin = address_of(target, builder, array, value, at, column)
                 places = [builder.gep(begin, [_INDEX(n * LANES)]) for n in range(vectors)]
                 return [builder.bitcast(each, vector.as_pointer()) for each in places]
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 class Clips(NamedTuple):
     """Clips end to end.
 
-    frames: [rows, width], or in uint16 the bits of float16.
+    frames: [rows, width], or in uint16 the bits of float16; of frames on disk a mapping that nobody looks at.
+    file: int64 [3], where frames on disk are; see fetching.py.
     norms: [rows, features], 1 / L2 norm of each feature's part of a row.
     bounds: int64 [features + 1], where the columns of each feature begin.
     offsets: int64 [clips + 1], where each clip begins.
@@ -17,6 +18,7 @@ class Clips(NamedTuple):
     """
 
     frames: Any
+    file: Any
     norms: Any
     bounds: Any
     offsets: Any
@@ -55,9 +57,11 @@ class Settings(NamedTuple):
 class Room(NamedTuple):
     """Where the numbers of the clips at hand lie; see single.py and several.py for the forms.
 
-    rows: normalised frames; z: frame scores; parts: gradients, one of each share; slopes: [probes], dloss/ds.
+    buffer: frames from a file, as stored; rows: normalised frames; z: frame scores.
+    parts: gradients, one of each share; slopes: [probes], dloss/ds.
     """
 
+    buffer: Any
     rows: Any
     z: Any
     parts: Any

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from probes.loops.crew import END, SHARES, all_done, announce, finish, next_stage, take
+from probes.loops.fetching import coming, fetch, place
 from probes.loops.machine import as_float, compiled, maximum, reordered
 from probes.loops.pools import LSE, LSE_MEAN, exp, pool, slope_of
 from probes.loops.products import NARROW, ROWS, add_product
-from probes.loops.records import Pools
 from probes.loops.steps import step
 
 STAGES = 4
@@ -47,13 +47,18 @@ def normalise(frames, norms, bounds, out):
 
 
 @compiled
-def score(frames, norms, bounds, theta, rows, z):
-    """Write frames divided by their norms to ``rows``, and their scores to z."""
+def score(clips, first, last, theta, buffer, rows, z):
+    """Write the frames ``first:last`` divided by their norms to ``rows``, and their scores to z.
+
+    buffer: room for them as stored; see fetching.py.
+    """
+    frames, norms = place(clips, first, last, buffer), clips.norms[first:last]
     count, width = frames.shape
     weights = theta[:width]
+    fetch(clips, first, frames)
     for i in range(0, count, ROWS):
         end = min(count, i + ROWS)
-        normalise(frames[i:end], norms[i:end], bounds, rows[i:end])
+        normalise(frames[i:end], norms[i:end], clips.bounds, rows[i:end])
         for t in range(i, end):
             z[t] = theta[width]
         add_product(rows[i : i + ROWS], weights, z[i : i + ROWS])
@@ -82,31 +87,37 @@ def multiply(row, factors):
 
 
 @compiled
-def pool_lse(z, label, doubled, pools, scores, slopes):
-    """Do what ``pool_all`` does for the pools lse and lse-mean: probe beside probe, as the scores lie."""
-    top, totals, factors = z[0].copy(), np.zeros_like(z[0]), np.zeros_like(z[0])
-    for k in range(len(scores)):
-        factors[k] = 1 / pools.numbers[k]
+def pool_lse(z, first, last, label, doubled, pools, scores, slopes):
+    """Do what ``pool_some`` does for the pools lse and lse-mean: probe beside probe, as the scores lie."""
+    end = min(last, len(scores))
+    top, totals, factors = z[0, first:last].copy(), np.zeros_like(z[0, first:last]), np.zeros_like(z[0, first:last])
+    for k in range(first, end):
+        factors[k - first] = 1 / pools.numbers[k]
     for t in range(len(z)):
-        raise_to(top, z[t])
+        raise_to(top, z[t, first:last])
     for t in range(len(z)):
-        exponentiate(z[t], top, factors, totals)
-    for k in range(len(scores)):
-        total = totals[k] / np.float32(len(z)) if pools.kinds[k] == LSE_MEAN else totals[k]
-        scores[k] = top[k] + pools.numbers[k] * np.log(total)
+        exponentiate(z[t, first:last], top, factors, totals)
+    for k in range(first, end):
+        own = k - first
+        total = totals[own] / np.float32(len(z)) if pools.kinds[k] == LSE_MEAN else totals[own]
+        scores[k] = top[own] + pools.numbers[k] * np.log(total)
         slopes[k] = slope_of(scores[k], label, doubled)
-        factors[k] = slopes[k] / totals[k]
+        factors[own] = slopes[k] / totals[own]
     for t in range(len(z)):
-        multiply(z[t], factors)
+        multiply(z[t, first:last], factors)
 
 
 @compiled
-def pool_all(z, label, doubled, pools, scores, slopes):
-    """Write the scores [probes] of a clip by its frame scores z [rows, probes], which become dloss/dz, and dloss/ds."""
-    if ((pools.kinds == LSE) | (pools.kinds == LSE_MEAN)).all():
-        pool_lse(z, label, doubled, pools, scores, slopes)
+def pool_some(z, first, last, label, doubled, pools, scores, slopes):
+    """Write the scores [probes] of a clip, and dloss/ds, for the probes in the columns ``first:last`` of z.
+
+    z: [rows, columns], the frame scores, which become dloss/dz.
+    """
+    kinds = pools.kinds[first:last]
+    if ((kinds == LSE) | (kinds == LSE_MEAN)).all():
+        pool_lse(z, first, last, label, doubled, pools, scores, slopes)
         return
-    for k in range(len(scores)):
+    for k in range(first, min(last, len(scores))):
         own = z[:, k].copy()
         scores[k] = pool(own, pools.kinds[k], pools.numbers[k])
         slopes[k] = slope_of(scores[k], label, doubled)
@@ -124,16 +135,17 @@ def add_gradient(rows, count, z, gradient):
 
 
 @compiled
-def evaluate(clips, pools, theta, with_gradient, scores, gradient, room):
-    """Write the scores of the clips to ``scores`` [clips, probes] and add up ``gradient``.
+def evaluate(clips, begin, end, pools, theta, with_gradient, scores, gradient, room):
+    """Write the scores of the clips ``begin:end`` to ``scores`` [all clips, probes] and add up ``gradient``.
 
     The derivatives of the biases are left alone.
     """
-    for clip in range(len(clips.labels)):
+    for clip in range(begin, end):
         first, last = clips.offsets[clip], clips.offsets[clip + 1]
-        score(clips.frames[first:last], clips.norms[first:last], clips.bounds, theta, room.rows, room.z)
+        coming(clips, last, min(2 * last - first, clips.offsets[-1]))
+        score(clips, first, last, theta, room.buffer, room.rows, room.z)
         z, label, doubled = room.z[: last - first], clips.labels[clip], clips.doubled[clip]
-        pool_all(z, label, doubled, pools, scores[clip], room.slopes)
+        pool_some(z, 0, z.shape[1], label, doubled, pools, scores[clip], room.slopes)
         if with_gradient:
             add_gradient(room.rows, last - first, z, gradient)
 
@@ -145,24 +157,22 @@ def row_share(count, share):
 
 
 @compiled
-def score_share(share, clips, clip, theta, room):
-    """Stage 1: scores of a share of the rows."""
-    first = clips.offsets[clip]
+def score_share(share, clips, clip, next_clip, theta, room):
+    """Stage 1: scores of a share of the rows; a file is asked for those of the next clip."""
+    first, following = clips.offsets[clip], clips.offsets[next_clip]
     begin, end = row_share(clips.offsets[clip + 1] - first, share)
-    frames, norms = clips.frames[first + begin : first + end], clips.norms[first + begin : first + end]
-    score(frames, norms, clips.bounds, theta, room.rows[begin:], room.z[begin:])
+    start, stop = row_share(clips.offsets[next_clip + 1] - following, share)
+    coming(clips, following + start, following + stop)
+    score(clips, first + begin, first + end, theta, room.buffer[begin:], room.rows[begin:], room.z[begin:])
 
 
 @compiled
 def pool_share(share, clips, clip, pools, room):
     """Stage 2: the poolings of a share of the probes, that is of whole lines of the cache."""
-    count, probes = clips.offsets[clip + 1] - clips.offsets[clip], len(pools.kinds)
-    begin, end = up(probes * share // SHARES, NARROW), up(probes * (share + 1) // SHARES, NARROW)
-    if begin >= probes:
-        return
-    own = Pools(pools.kinds[begin:end], pools.numbers[begin:end])
-    scores = np.empty(len(own.kinds), np.float32)
-    pool_all(room.z[:count, begin:end], clips.labels[clip], clips.doubled[clip], own, scores, room.slopes[begin:end])
+    z, probes = room.z[: clips.offsets[clip + 1] - clips.offsets[clip]], len(pools.kinds)
+    first, last = up(probes * share // SHARES, NARROW), up(probes * (share + 1) // SHARES, NARROW)
+    scores = np.empty(probes, np.float32)
+    pool_some(z, first, last, clips.labels[clip], clips.doubled[clip], pools, scores, room.slopes)
 
 
 @compiled
@@ -204,12 +214,12 @@ def step_share(share, width, state, settings, room, turn):
 def help_with(board, stage, helper, clips, order, pools, state, settings, room):
     """Do the shares of a stage that nobody else does; one's own comes first, for its rows are in one's cache."""
     turn = (stage - 1) // STAGES
-    clip = order[turn]
+    clip, next_clip = order[turn], order[min(turn + 1, len(order) - 1)]
     for others in range(SHARES):
         share = (helper + others) % SHARES
         if take(board, stage, share):
             if stage % STAGES == 1:
-                score_share(share, clips, clip, state.theta, room)
+                score_share(share, clips, clip, next_clip, state.theta, room)
             elif stage % STAGES == 2:
                 pool_share(share, clips, clip, pools, room)
             elif stage % STAGES == 3:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from probes.loops.crew import END, SHARES, all_done, announce, finish, next_stage, take
+from probes.loops.fetching import coming, fetch, place
 from probes.loops.machine import as_float, ask_for, compiled, reordered
 from probes.loops.pools import pool, scale, slope_of
 from probes.loops.steps import step
@@ -73,31 +74,22 @@ def add_rows(rows, norms, bounds, derivatives, following, gradient):
 
 
 @compiled
-def longest(offsets):
-    """Rows of the longest clip."""
-    most = 0
-    for clip in range(len(offsets) - 1):
-        most = max(most, offsets[clip + 1] - offsets[clip])
-    return most
-
-
-@compiled
-def evaluate(clips, pools, theta, with_gradient, scores, gradient):
-    """Write the scores of the clips to ``scores`` [clips] and add up ``gradient`` [width + 1].
+def evaluate(clips, begin, end, pools, theta, with_gradient, scores, gradient, room):
+    """Write the scores of the clips ``begin:end`` to ``scores`` [all clips, 1] and add up ``gradient`` [width + 1].
 
     gradient: the derivative of the bias is left alone.
     """
     offsets = clips.offsets
-    z = np.empty(longest(offsets), np.float32)
-    for clip in range(len(offsets) - 1):
+    for clip in range(begin, end):
         first, last = offsets[clip], offsets[clip + 1]
-        rows, norms, own = clips.frames[first:last], clips.norms[first:last], z[: last - first]
-        following = clips.frames[last : 2 * last - first]
-        score_rows(rows, norms, clips.bounds, theta, following, own)
-        scores[clip] = pool(own, pools.kinds[0], pools.numbers[0])
+        rows, norms, z = place(clips, first, last, room.buffer), clips.norms[first:last], room.z[: last - first]
+        following = coming(clips, last, min(2 * last - first, offsets[-1]))
+        fetch(clips, first, rows)
+        score_rows(rows, norms, clips.bounds, theta, following, z)
+        scores[clip, 0] = pool(z, pools.kinds[0], pools.numbers[0])
         if with_gradient:
-            scale(own, slope_of(scores[clip], clips.labels[clip], clips.doubled[clip]))
-            add_rows(rows, norms, clips.bounds, own, following, gradient)
+            scale(z, slope_of(scores[clip, 0], clips.labels[clip], clips.doubled[clip]))
+            add_rows(rows, norms, clips.bounds, z, following, gradient)
 
 
 @compiled
@@ -110,21 +102,22 @@ def share_of(offsets, clip, share):
 @compiled
 def help_with(board, stage, helper, clips, order, theta, room):
     """Do the shares of a stage that nobody else does; one's own comes first, for its rows are in one's cache."""
-    turn = (stage - 1) // STAGES
-    clip, coming = order[turn], order[min(turn + 1, len(order) - 1)]
+    offsets, turn = clips.offsets, (stage - 1) // STAGES
+    clip, next_clip = order[turn], order[min(turn + 1, len(order) - 1)]
     for others in range(SHARES):
         share = (helper + others) % SHARES
         if not take(board, stage, share):
             continue
-        first, last = share_of(clips.offsets, clip, share)
-        start, stop = share_of(clips.offsets, coming, share)
-        rows, norms, following = clips.frames[first:last], clips.norms[first:last], clips.frames[start:stop]
-        own = room.z[first - clips.offsets[clip] : last - clips.offsets[clip]]
+        first, last = share_of(offsets, clip, share)
+        begin, end = first - offsets[clip], last - offsets[clip]
+        rows, norms, z = place(clips, first, last, room.buffer[begin:]), clips.norms[first:last], room.z[begin:end]
+        following = coming(clips, *share_of(offsets, next_clip, share))
         if stage % STAGES == 1:
-            score_rows(rows, norms, clips.bounds, theta, following, own)
+            fetch(clips, first, rows)
+            score_rows(rows, norms, clips.bounds, theta, following, z)
         else:
             room.parts[share] = 0
-            add_rows(rows, norms, clips.bounds, own, following, room.parts[share])
+            add_rows(rows, norms, clips.bounds, z, following, room.parts[share])
         finish(board)
 
 
