@@ -27,8 +27,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from bench.report import Ratio, report
 from probes.featureset import FeatureSet
 from probes.heads.network import FrameNetwork
+from probes.heads.sync_by_hand import Room
 from probes.heads.sync_offsets import Batch, batches, learn
-from probes.heads.training import take_step
+from probes.heads.training import adam, take_step
 
 COMMAND = "python -m bench.sync"
 TAU = 15
@@ -94,11 +95,11 @@ def official_epoch(network: FrameNetwork, paths: Sequence[Path], batch: int, wor
 
 def our_epoch(network: FrameNetwork, data: FeatureSet, batch: int) -> tuple[float, int]:
     """Take one epoch and return its loss and the frames it has seen."""
-    optimiser = torch.optim.Adam(network.parameters(), RATE)
+    optimiser, room = adam(network, RATE), Room()
     total, frames = 0.0, 0
     for each in batches(data, range(len(data)), TAU, batch, None):
         optimiser.zero_grad()
-        total += learn(network, each)
+        total += learn(network, each, room)
         take_step(optimiser)
         frames += len(each.video)
     return total / frames, frames
@@ -123,13 +124,13 @@ def processor_seconds() -> float:
 
 def compute(data: FeatureSet, width: int, batch: int, rounds: int) -> tuple[float, float]:
     """Median seconds of a batch's loss and gradient, ours and with windows, by turns."""
-    network = network_of(width)
+    network, room = network_of(width), Room()
     one = next(batches(data, range(len(data)), TAU, batch, None))
     windows = one.audio[one.partners]
     ours, plain = [], []
     for _ in range(rounds + 1):
         network.zero_grad()
-        ours.append(seconds(lambda: learn(network, one)))
+        ours.append(seconds(lambda: learn(network, one, room)))
         network.zero_grad()
         plain.append(seconds(lambda: windows_step(network, one.video, windows)))
     return statistics.median(ours[1:]), statistics.median(plain[1:])

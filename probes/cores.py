@@ -33,7 +33,7 @@ def spread(work: Callable[[Piece], Result], items: Sequence[Piece]) -> list[Resu
         with torch.inference_mode():
             return work(piece)
 
-    with _one_thread_each():
+    with one_thread_each():
         if len(items) == 1:
             return [quietly(items[0])]
         with ThreadPoolExecutor(len(items)) as pool:
@@ -41,7 +41,8 @@ def spread(work: Callable[[Piece], Result], items: Sequence[Piece]) -> list[Resu
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
+    """Let each thread compute alone: one that has helped goes on to keep its core busy, waiting for more work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

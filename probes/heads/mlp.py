@@ -23,7 +23,7 @@ from probes.heads.base import Clips
 from probes.heads.frames import blocks, held_clips, parts, score_rows
 from probes.heads.network import SIZES, FrameNetwork
 from probes.heads.neural import NeuralProbe, labelled
-from probes.heads.training import seeded, take_step, train
+from probes.heads.training import adam, seeded, take_step, train
 from probes.objective import balanced_weights, clip_losses
 from probes.pooling import Pooling
 from probes.solving import Progress
@@ -93,7 +93,7 @@ class MlpProbe(NeuralProbe):
             network = self.make_network(data.widths)
             shuffle.generator.set_state(torch.get_rng_state())
         step = _Step(network.to(self._place(data)), Pooling.parse(self.pool))
-        optimiser = torch.optim.Adam(network.parameters(), self.learning_rate)
+        optimiser = adam(network, self.learning_rate)
         weights = (balanced_weights(data.labels, self.class_weight) * len(data)).tolist()
 
         def walk() -> float:

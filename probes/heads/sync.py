@@ -24,8 +24,9 @@ from probes.heads.frames import parts, score_rows
 from probes.heads.network import SIZES, FrameNetwork
 from probes.heads.neural import NeuralProbe
 from probes.heads.pair import as_pair
+from probes.heads.sync_by_hand import Room
 from probes.heads.sync_offsets import batches, learn, loss
-from probes.heads.training import pick_held_out, seeded, take_step, train
+from probes.heads.training import adam, pick_held_out, seeded, take_step, train
 from probes.solving import Progress
 
 BLOCK_ROWS = 2048
@@ -103,14 +104,14 @@ class SyncProbe(NeuralProbe):
         place = self._place(data)
         with seeded(self.seed):
             network = self.make_network(data.widths).to(place)
-        optimiser = torch.optim.Adam(network.parameters(), self.learning_rate)
+        optimiser, room = adam(network, self.learning_rate), Room()
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=self.decay, patience=self.decay_patience)
 
         def walk() -> float:
             total, frames = 0.0, 0
             for batch in batches(data, clips, self.tau, self.batch, place):
                 optimiser.zero_grad()
-                total += learn(network, batch)
+                total += learn(network, batch, room)
                 take_step(optimiser)
                 frames += len(batch.video)
             return total / frames
@@ -118,7 +119,7 @@ class SyncProbe(NeuralProbe):
         def validate() -> float:
             total, frames = 0.0, 0
             for batch in batches(val, held_out, self.tau, self.batch, place):
-                total += loss(network, batch)
+                total += loss(network, batch, room)
                 frames += len(batch.video)
             plateau.step(total / frames)
             return total / frames

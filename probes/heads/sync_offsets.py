@@ -6,25 +6,23 @@ For frame t with video v_t and audio a_s, s = t-τ … t+τ, zero vectors outsid
 
 The first hidden layer of f is a sum of a video term and an audio term (network.py). Both are computed once a frame and
 added for the 2τ+1 pairs; windows of frames are never made. The gradient of the terms is gathered from all pairs, then
-taken through the first layer once. On a processor the pass over the pairs is that of sync_kernels.py.
+taken through the first layer once. On a processor sync_by_hand.py does it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from probes.cores import pieces, spread
 from probes.featureset import FeatureSet
-from probes.heads import sync_kernels
-from probes.heads.frames import Place, blocks, bounds, held, part
+from probes.heads import sync_by_hand
+from probes.heads.frames import Place, bounds, held, part
 from probes.heads.network import FrameNetwork
-
-VIDEO, AUDIO = 0, 1
+from probes.heads.sync_by_hand import AUDIO, VIDEO, Room, cut
 
 PAIRED_FRAMES = 16
 """Frames whose pairs are held at once: with 31 offsets and 512 numbers a pair 1 MB, which a core's cache may hold."""
@@ -74,24 +72,50 @@ def _heard(rows: slice, clip: tuple[int, int], tau: int) -> slice:
 
 
 def _batch(data: FeatureSet, stretches: Sequence[tuple[slice, tuple[int, int]]], tau: int, device: Place) -> Batch:
-    video, audio, partners, held = [], [], [], 0
+    partners, parts, seen, known = [], [], 0, 0
     offsets = torch.arange(-tau, tau + 1)
     for rows, (first, last) in stretches:
         heard = _heard(rows, (first, last), tau)
         wanted = torch.arange(rows.start, rows.stop)[:, None] + offsets
         outside = (wanted < first) | (wanted >= last)
-        partners.append((wanted - heard.start + held).masked_fill_(outside, -1))
-        video.append(part(data, VIDEO, rows, device))
-        audio.append(part(data, AUDIO, heard, device))
-        held += heard.stop - heard.start
-    audio.append(audio[0].new_zeros(1, audio[0].shape[1]))
+        partners.append((wanted - heard.start + known).masked_fill_(outside, -1))
+        parts += [(VIDEO, rows, seen), (AUDIO, heard, known)]
+        seen += rows.stop - rows.start
+        known += heard.stop - heard.start
     numbers = torch.cat(partners)
-    numbers[numbers < 0] = held
-    return Batch(torch.cat(video), torch.cat(audio), numbers.to(audio[0].device))
+    numbers[numbers < 0] = known
+    place = torch.device(device or data.device)
+    counts = {VIDEO: seen, AUDIO: known + 1}
+    inputs = [torch.empty(count, data.widths[feature], device=place) for feature, count in counts.items()]
+    inputs[AUDIO][-1] = 0
+
+    def read(shared: Sequence[tuple[int, slice, int]]) -> None:
+        for feature, rows, to in shared:
+            inputs[feature][to : to + rows.stop - rows.start] = part(data, feature, rows, place)
+
+    cores = pieces(place)
+    spread(read, [parts[core::cores] for core in range(cores)])
+    return Batch(inputs[VIDEO], inputs[AUDIO], numbers.to(place))
 
 
-def loss(network: FrameNetwork, batch: Batch) -> float:
-    """Return the loss without a gradient."""
+def loss(network: FrameNetwork, batch: Batch, room: Room | None = None) -> float:
+    """Return the loss without a gradient; ``room`` saves time where there are more batches."""
+    if batch.video.device.type == "cpu":
+        inputs = batch.video, batch.audio
+        return sync_by_hand.loss(network, inputs, batch.partners, _shares(batch), room or Room())
+    return loss_by_autograd(network, batch)
+
+
+def learn(network: FrameNetwork, batch: Batch, room: Room | None = None) -> float:
+    """Add the gradient of the loss to the network's parameters and return the loss; for ``room`` see ``loss``."""
+    if batch.video.device.type == "cpu":
+        inputs = batch.video, batch.audio
+        return sync_by_hand.learn(network, inputs, batch.partners, _shares(batch), room or Room())
+    return learn_by_autograd(network, batch)
+
+
+def loss_by_autograd(network: FrameNetwork, batch: Batch) -> float:
+    """As ``loss``, on any device."""
     terms = network.term(VIDEO, batch.video), network.term(AUDIO, batch.audio)
 
     def work(stretches: Sequence[slice]) -> float:
@@ -100,54 +124,31 @@ def loss(network: FrameNetwork, batch: Batch) -> float:
     return sum(spread(work, _shares(batch)))
 
 
-def learn(network: FrameNetwork, batch: Batch) -> float:
-    """Add the gradient of the loss to the network's parameters and return the loss."""
+def learn_by_autograd(network: FrameNetwork, batch: Batch) -> float:
+    """As ``learn``, on any device."""
     terms = network.term(VIDEO, batch.video), network.term(AUDIO, batch.audio)
     free = terms[VIDEO].detach(), terms[AUDIO].detach()
-    work = partial(_by_hand if batch.video.device.type == "cpu" else _by_autograd, network, batch, free)
+    later = list(network.mlp[1:].parameters())
+
+    def work(stretches: Sequence[slice]) -> tuple[float, list[Tensor]]:
+        # ``spread`` works without gradients; these threads need them.
+        with torch.inference_mode(False), torch.enable_grad():
+            total, sums = 0.0, [torch.zeros_like(each) for each in (*free, *later)]
+            for rows in stretches:
+                pairs = _Pairs(batch, rows, *free)
+                value = pairs.loss(network)
+                of_video, of_audio, *others = torch.autograd.grad(value, (*pairs.terms, *later))
+                total += value.item()
+                sums[VIDEO][rows] = of_video
+                sums[AUDIO][pairs.heard] += of_audio[:-1]
+                sums[AUDIO][-1] += of_audio[-1]
+                torch._foreach_add_(sums[2:], others)
+        return total, sums
+
     done = spread(work, _shares(batch))
     gradients = [torch.stack(each).sum(0) for each in zip(*(sums for _, sums in done), strict=True)]
-    torch.autograd.backward((*terms, *network.mlp[1:].parameters()), gradients)
+    torch.autograd.backward((*terms, *later), gradients)
     return sum(total for total, _ in done)
-
-
-def _by_autograd(
-    network: FrameNetwork, batch: Batch, terms: tuple[Tensor, Tensor], stretches: Sequence[slice]
-) -> tuple[float, list[Tensor]]:
-    """Return the loss of these frames and the gradients of both terms and of the later layers' parameters."""
-    later = list(network.mlp[1:].parameters())
-    # ``spread`` works without gradients; these threads need them.
-    with torch.inference_mode(False), torch.enable_grad():
-        total, sums = 0.0, [torch.zeros_like(each) for each in (*terms, *later)]
-        for rows in stretches:
-            pairs = _Pairs(batch, rows, *terms)
-            value = pairs.loss(network)
-            of_video, of_audio, *others = torch.autograd.grad(value, (*pairs.terms, *later))
-            total += value.item()
-            sums[VIDEO][rows] = of_video
-            sums[AUDIO][pairs.heard] += of_audio[:-1]
-            sums[AUDIO][-1] += of_audio[-1]
-            torch._foreach_add_(sums[2:], others)
-    return total, sums
-
-
-def _by_hand(
-    network: FrameNetwork, batch: Batch, terms: tuple[Tensor, Tensor], stretches: Sequence[slice]
-) -> tuple[float, list[Tensor]]:
-    """As ``_by_autograd``, quicker, on a processor."""
-    offsets = batch.partners.shape[1]
-    with torch.inference_mode(False), torch.no_grad():
-        layers = sync_kernels.Layers(network.mlp[1:])
-        video, audio = (each.numpy() for each in terms)
-        total, sums = 0.0, [torch.zeros_like(each) for each in terms]
-        for rows in stretches:
-            partners = batch.partners[rows].numpy()
-            h = terms[VIDEO].new_empty(partners.size, video.shape[1])
-            sync_kernels.add_pairs(video[rows], audio, partners, h.numpy())
-            loss, slope = layers.learn(h, offsets)
-            total += loss
-            sync_kernels.share_out(slope.numpy(), partners, sums[VIDEO][rows].numpy(), sums[AUDIO].numpy())
-    return total, [*sums, *layers.gradients]
 
 
 class _Pairs:
@@ -173,8 +174,8 @@ class _Pairs:
 
 
 def _shares(batch: Batch) -> list[list[slice]]:
-    """Cut a batch into stretches whose pairs are held at once, shared out to the cores."""
-    device = batch.video.device
-    stretches = blocks(len(batch.video), PAIRED_FRAMES * (64 if device.type == "cuda" else 1))
-    count = min(pieces(device), len(stretches))
-    return [stretches[len(stretches) * k // count : len(stretches) * (k + 1) // count] for k in range(count)]
+    """Share out the frames to the cores, and cut them into stretches whose pairs are held at once."""
+    device, frames = batch.video.device, len(batch.video)
+    most = PAIRED_FRAMES * (64 if device.type == "cuda" else 1)
+    own = cut(frames, min(pieces(device), frames))
+    return [[slice(a, min(a + most, rows.stop)) for a in range(rows.start, rows.stop, most)] for rows in own]

@@ -78,6 +78,11 @@ def train(
     return {"loss": best if at else None, "best_step": at, "stopped": tracker.stopped[0], "losses": history}
 
 
+def adam(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """Return PyTorch's Adam; in its fused form a step goes over the weights once and not a dozen times."""
+    return torch.optim.Adam(network.parameters(), learning_rate, fused=True)
+
+
 def take_step(optimiser: torch.optim.Optimizer) -> None:
     """Change the weights by their gradients, on one core: to share out so many small operations costs more."""
     spread(lambda each: each.step(), [optimiser])
