@@ -97,7 +97,7 @@ def our_epoch(network: FrameNetwork, data: FeatureSet, batch: int) -> tuple[floa
     """Take one epoch and return its loss and the frames it has seen."""
     optimiser, room = adam(network, RATE), Room()
     total, frames = 0.0, 0
-    for each in batches(data, range(len(data)), TAU, batch, None):
+    for each in batches(data, range(len(data)), TAU, batch, None, room):
         optimiser.zero_grad()
         total += learn(network, each, room)
         take_step(optimiser)

@@ -53,7 +53,7 @@ def check(network, lengths, tau, size, dtype, tolerance, learn=learn, loss=loss)
     windows = [plain_windows(data[k], tau) for k in range(len(data))]
     video, audio = (torch.cat(each).to(dtype) for each in zip(*windows, strict=True))
     at = 0
-    for batch in batches(data, range(len(data)), tau, size, None):
+    for batch in batches(data, range(len(data)), tau, size, None, room):
         frames = slice(at, at + len(batch.video))
         at = frames.stop
         network.zero_grad()

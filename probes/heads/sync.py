@@ -109,7 +109,7 @@ class SyncProbe(NeuralProbe):
 
         def walk() -> float:
             total, frames = 0.0, 0
-            for batch in batches(data, clips, self.tau, self.batch, place):
+            for batch in batches(data, clips, self.tau, self.batch, place, room):
                 optimiser.zero_grad()
                 total += learn(network, batch, room)
                 take_step(optimiser)
@@ -118,7 +118,7 @@ class SyncProbe(NeuralProbe):
 
         def validate() -> float:
             total, frames = 0.0, 0
-            for batch in batches(val, held_out, self.tau, self.batch, place):
+            for batch in batches(val, held_out, self.tau, self.batch, place, room):
                 total += loss(network, batch, room)
                 frames += len(batch.video)
             plateau.step(total / frames)

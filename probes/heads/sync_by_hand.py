@@ -212,10 +212,12 @@ class _Layer:
         self.gain, self.shift, self.weight, self.bias = parameters
         self.gradients = [torch.zeros_like(each) for each in parameters]
         self.of_gain, self.of_shift, self.of_weight, self.of_bias = self.gradients
-        self.hold(0)
+        self.y = self.weight.new_empty(0)
 
     def hold(self, rows: int) -> None:
         """Take the room for so many rows."""
+        if len(self.y) == rows:
+            return
         after, width = self.weight.shape
         self.y = self.room(self.weight, (rows, width), "y", *self.name)
         self.slope = self.room(self.weight, (rows, width), "slope", *self.name)

@@ -24,8 +24,8 @@ from probes.heads.frames import Place, bounds, held, part
 from probes.heads.network import FrameNetwork
 from probes.heads.sync_by_hand import AUDIO, VIDEO, Room, cut
 
-PAIRED_FRAMES = 16
-"""Frames whose pairs are held at once: with 31 offsets and 512 numbers a pair 1 MB, which a core's cache may hold."""
+PAIRED_FRAMES = 32
+"""Frames whose pairs are held at once: with 31 offsets and 512 numbers a pair 2 MB, about what a core's cache holds."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,16 @@ class Batch:
     partners: Tensor
 
 
-def batches(data: FeatureSet, clips: Sequence[int], tau: int, size: int, device: Place) -> Iterator[Batch]:
-    """Yield the frames of these clips in order, ``size`` at a time; a clip may lie in several batches."""
+def batches(
+    data: FeatureSet, clips: Sequence[int], tau: int, size: int, device: Place, room: Room | None = None
+) -> Iterator[Batch]:
+    """Yield the frames of these clips in order, ``size`` at a time; a clip may lie in several batches.
+
+    room: where a batch is made, for use before the next step; without it each has its own.
+    """
     planned = list(_plan(bounds(data, clips), size))
     for stretches in held(data, planned, lambda stretches: [_heard(*each, tau) for each in stretches]):
-        yield _batch(data, stretches, tau, device)
+        yield _batch(data, stretches, tau, torch.device(device or data.device), room or Room())
 
 
 def _plan(clips: Sequence[tuple[int, int]], size: int) -> Iterator[list[tuple[slice, tuple[int, int]]]]:
@@ -71,7 +76,9 @@ def _heard(rows: slice, clip: tuple[int, int], tau: int) -> slice:
     return slice(max(clip[0], rows.start - tau), min(clip[1], rows.stop + tau))
 
 
-def _batch(data: FeatureSet, stretches: Sequence[tuple[slice, tuple[int, int]]], tau: int, device: Place) -> Batch:
+def _batch(
+    data: FeatureSet, stretches: Sequence[tuple[slice, tuple[int, int]]], tau: int, place: torch.device, room: Room
+) -> Batch:
     partners, parts, seen, known = [], [], 0, 0
     offsets = torch.arange(-tau, tau + 1)
     for rows, (first, last) in stretches:
@@ -84,9 +91,8 @@ def _batch(data: FeatureSet, stretches: Sequence[tuple[slice, tuple[int, int]]],
         known += heard.stop - heard.start
     numbers = torch.cat(partners)
     numbers[numbers < 0] = known
-    place = torch.device(device or data.device)
-    counts = {VIDEO: seen, AUDIO: known + 1}
-    inputs = [torch.empty(count, data.widths[feature], device=place) for feature, count in counts.items()]
+    like, counts = torch.empty(0, device=place), {VIDEO: seen, AUDIO: known + 1}
+    inputs = [room(like, (count, data.widths[feature]), "input", feature) for feature, count in counts.items()]
     inputs[AUDIO][-1] = 0
 
     def read(shared: Sequence[tuple[int, slice, int]]) -> None:
