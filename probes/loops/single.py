@@ -17,6 +17,9 @@ from probes.loops.steps import step
 STAGES = 2
 """Of a step of Adam: scores, gradient."""
 
+QUARTER = 4
+"""Scores wait for some of their own rows, so most of the coming ones are asked for beside the gradient."""
+
 
 @reordered
 def dot(row, weights):
@@ -43,10 +46,10 @@ def add_four(a, b, c, d, x0, x1, x2, x3, out):
 
 @compiled
 def score_rows(rows, norms, bounds, theta, following, z):
-    """Write the scores of ``rows`` to z [rows]; meanwhile prefetch half of each of the ``following`` rows."""
+    """Write the scores of ``rows`` to z [rows]; meanwhile prefetch a quarter of each of the ``following`` rows."""
     width = len(theta) - 1
     for t in range(len(rows)):
-        ask_for(following[t : t + 1], 0, width // 2)
+        ask_for(following[t : t + 1], 0, width // QUARTER)
         z[t] = theta[width]
         for feature in range(len(bounds) - 1):
             a, b = bounds[feature], bounds[feature + 1]
@@ -55,10 +58,10 @@ def score_rows(rows, norms, bounds, theta, following, z):
 
 @compiled
 def add_rows(rows, norms, bounds, derivatives, following, gradient):
-    """Add Σ_t derivatives[t] · x_t to ``gradient`` [width + 1]; prefetch the other halves of the ``following`` rows."""
+    """Add Σ_t derivatives[t] · x_t to ``gradient`` [width + 1]; prefetch the rest of the ``following`` rows."""
     for t in range(0, len(rows), 4):
         count = min(4, len(rows) - t)
-        ask_for(following[t : t + count], rows.shape[1] // 2, rows.shape[1])
+        ask_for(following[t : t + count], rows.shape[1] // QUARTER, rows.shape[1])
         for feature in range(len(bounds) - 1):
             a, b = bounds[feature], bounds[feature + 1]
             out = gradient[a:b]
