@@ -179,8 +179,8 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     losses: dict[str, float] = {}
     # The first step of an optimiser in a process imports and compiles: let nobody's time include that.
     our_epoch(network_of(options.width), data.select([0]), options.batch)
-    # Ours before and after, so that a load that comes or goes meets both.
-    for name in ("ours", "official", "ours"):
+    # By turns, so that a load that comes or goes meets both.
+    for name in ("ours", "official") * options.rounds:
         network = network_of(options.width)
         start, before = time.perf_counter(), processor_seconds()
         if name == "ours":
@@ -189,8 +189,8 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
             losses[name], frames = official_epoch(network, paths, options.batch, options.workers)
         found[name].append(frames / (time.perf_counter() - start))
         computed[name].append(frames / (processor_seconds() - before))
-    rate, official = statistics.fmean(found["ours"]), found["official"][0]
-    by_core, official_by_core = statistics.fmean(computed["ours"]), computed["official"][0]
+    rate, official = (statistics.median(found[name]) for name in ("ours", "official"))
+    by_core, official_by_core = (statistics.median(computed[name]) for name in ("ours", "official"))
     batch = options.batch
     report(
         [
