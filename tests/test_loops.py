@@ -50,7 +50,7 @@ def test_products_equal_those_of_numpy(rows: int, columns: int, steps: int, turn
     b = random.standard_normal((steps, columns), dtype=np.float32)
     c = random.standard_normal((rows, columns), dtype=np.float32)
     expected = c.astype(np.float64) + a[:, :steps].astype(np.float64) @ b
-    products.add_product(a, b, c)
+    products.add_product(a, b, c, np.zeros((0, 8), np.uint16))
     np.testing.assert_allclose(c, expected, atol=1e-4)
 
 

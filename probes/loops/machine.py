@@ -54,6 +54,15 @@ def address_of(target: Any, builder: Any, array: Any, value: Any, *index: Any) -
     return cgutils.get_item_pointer(target, builder, array, header, index, wraparound=False)
 
 
+def prefetch_line(builder: Any, address: Any) -> None:
+    """Ask for the cache line of an address without waiting for it."""
+    there, flag = builder.bitcast(address, cgutils.voidptr_t), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [there.type, flag, flag, flag])
+    to_read, to_keep, data = flag(0), flag(3), flag(1)
+    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(call, [there, to_read, to_keep, data])
+
+
 @intrinsic
 def as_float(context: Any, number: Any) -> Any:
     """Float32 of one stored number: itself, or of uint16 the float16 of these bits."""
@@ -88,13 +97,7 @@ def prefetch(context: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line of one number without waiting for it."""
 
     def ask(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = builder.bitcast(address_of(target, builder, array, *args), cgutils.voidptr_t)
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
-        to_read, to_keep, data = flag(0), flag(3), flag(1)
-        builder.call(
-            cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), [address, to_read, to_keep, data]
-        )
+        prefetch_line(builder, address_of(target, builder, array, *args))
         return target.get_dummy_value()
 
     return types.void(array, types.intp), ask

@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from probes.loops.machine import address_of, compiled
+from probes.loops.machine import address_of, compiled, prefetch_line
 
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
 """Float32 numbers in one register."""
@@ -42,11 +42,14 @@ def _tile(columns: int) -> tuple[int, Any]:
     to_all_lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
 
     @intrinsic
-    def add_tile(context: Any, c: Any, i: Any, j: Any, a: Any, b: Any) -> Any:
-        """Add a[i:i+height] · b[:, j:j+columns] to ``c`` from i, j on; ``a`` may be wider than ``b`` is high."""
+    def add_tile(context: Any, c: Any, i: Any, j: Any, a: Any, b: Any, ahead: Any, start: Any, each: Any) -> Any:
+        """Add a[i:i+height] · b[:, j:j+columns] to ``c`` from i, j on; ``a`` may be wider than ``b`` is high.
+
+        With every step ``each`` bytes of ``ahead`` are prefetched, from byte ``start`` on.
+        """
 
         def emit(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-            c_value, row, column, a_value, b_value = args
+            c_value, row, column, a_value, b_value, ahead_value, start, each_step = args
             kind = ir.FunctionType(vector, [vector] * 3)
             multiply_add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
             a_struct, b_struct = (
@@ -56,6 +59,8 @@ def _tile(columns: int) -> tuple[int, Any]:
             stop, _ = cgutils.unpack_tuple(builder, b_struct.shape)
             to_row, to_step = cgutils.unpack_tuple(builder, a_struct.strides)
             begin = builder.bitcast(a_struct.data, cgutils.voidptr_t)
+            ahead_data = builder.bitcast(target.make_array(ahead)(target, builder, ahead_value).data, cgutils.voidptr_t)
+            wanted = builder.gep(ahead_data, [start])
             rows = [builder.add(row, _INDEX(r)) for r in range(height)]
             # What the compiler does not know to be multiples it keeps in registers; else each row waits for the last.
             below = [builder.asm(_UNKNOWN, "", "=r,0", [builder.mul(to_row, each)], False) for each in rows]
@@ -68,6 +73,7 @@ def _tile(columns: int) -> tuple[int, Any]:
 
             def add_step(step: Any, sums: dict[Any, Any]) -> dict[Any, Any]:
                 factors = [builder.load(address, align=4) for address in across(b, b_value, step)]
+                prefetch_line(builder, builder.gep(wanted, [builder.mul(each_step, step)]))
                 column_of_a, added = builder.gep(begin, [builder.mul(to_step, step)]), {}
                 for r in range(height):
                     number = builder.load(
@@ -112,7 +118,7 @@ def _tile(columns: int) -> tuple[int, Any]:
                     builder.store(total, address, align=4)
             return target.get_dummy_value()
 
-        return types.void(c, types.intp, types.intp, a, b), emit
+        return types.void(c, types.intp, types.intp, a, b, ahead, types.intp, types.intp), emit
 
     return height, add_tile
 
@@ -122,19 +128,24 @@ _narrow_rows, _add_narrow = _tile(NARROW)
 
 
 @compiled
-def add_product(a, b, c):
-    """Add a · b to c.
+def add_product(a, b, c, ahead):
+    """Add a · b to c, and meanwhile prefetch ``ahead``.
 
     a: float32 [at least rows, at least steps], of any strides; b: float32 [steps, columns]; c: float32 [rows, columns],
     whole tiles.
     """
     rows, columns = c.shape
+    tiles = rows // min(_wide_rows, _narrow_rows) * ((columns + WIDE - 1) // WIDE)
+    share = ahead.size * ahead.itemsize // tiles
+    each, start = share // max(1, len(b)), 0
     for row in range(0, rows, ROWS):
         column = 0
         while column + WIDE <= columns:
             for r in range(row, row + ROWS, _wide_rows):
-                _add_wide(c, r, column, a, b)
+                _add_wide(c, r, column, a, b, ahead, start, each)
+                start += share
             column += WIDE
         if column < columns:
             for r in range(row, row + ROWS, _narrow_rows):
-                _add_narrow(c, r, column, a, b)
+                _add_narrow(c, r, column, a, b, ahead, start, each)
+                start += share

@@ -61,7 +61,7 @@ def score(clips, first, last, theta, buffer, rows, z):
         normalise(frames[i:end], norms[i:end], clips.bounds, rows[i:end])
         for t in range(i, end):
             z[t] = theta[width]
-        add_product(rows[i : i + ROWS], weights, z[i : i + ROWS])
+        add_product(rows[i : i + ROWS], weights, z[i : i + ROWS], frames[:0])
 
 
 @reordered
@@ -126,12 +126,12 @@ def pool_some(z, first, last, label, doubled, pools, scores, slopes):
 
 
 @compiled
-def add_gradient(rows, count, z, gradient):
-    """Add Σ_t z_t · x_t over the first ``count`` rows to ``gradient``."""
+def add_gradient(rows, count, z, following, gradient):
+    """Add Σ_t z_t · x_t over the first ``count`` rows to ``gradient``; meanwhile prefetch the ``following`` frames."""
     turned = rows.T
     for first in range(0, count, HELD):
         last = min(count, first + HELD)
-        add_product(turned[:, first:last], z[first:last], gradient)
+        add_product(turned[:, first:last], z[first:last], gradient, following[first:last])
 
 
 @compiled
@@ -142,12 +142,12 @@ def evaluate(clips, begin, end, pools, theta, with_gradient, scores, gradient, r
     """
     for clip in range(begin, end):
         first, last = clips.offsets[clip], clips.offsets[clip + 1]
-        coming(clips, last, min(2 * last - first, clips.offsets[-1]))
+        following = coming(clips, last, min(2 * last - first, clips.offsets[-1]))
         score(clips, first, last, theta, room.buffer, room.rows, room.z)
         z, label, doubled = room.z[: last - first], clips.labels[clip], clips.doubled[clip]
         pool_some(z, 0, z.shape[1], label, doubled, pools, scores[clip], room.slopes)
         if with_gradient:
-            add_gradient(room.rows, last - first, z, gradient)
+            add_gradient(room.rows, last - first, z, following, gradient)
 
 
 @compiled
@@ -157,12 +157,10 @@ def row_share(count, share):
 
 
 @compiled
-def score_share(share, clips, clip, next_clip, theta, room):
-    """Stage 1: scores of a share of the rows; a file is asked for those of the next clip."""
-    first, following = clips.offsets[clip], clips.offsets[next_clip]
+def score_share(share, clips, clip, theta, room):
+    """Stage 1: scores of a share of the rows."""
+    first = clips.offsets[clip]
     begin, end = row_share(clips.offsets[clip + 1] - first, share)
-    start, stop = row_share(clips.offsets[next_clip + 1] - following, share)
-    coming(clips, following + start, following + stop)
     score(clips, first + begin, first + end, theta, room.buffer[begin:], room.rows[begin:], room.z[begin:])
 
 
@@ -176,12 +174,15 @@ def pool_share(share, clips, clip, pools, room):
 
 
 @compiled
-def gradient_share(share, clips, clip, room):
-    """Stage 3: the gradient of a share of the rows."""
+def gradient_share(share, clips, clip, next_clip, room):
+    """Stage 3: the gradient of a share of the rows; meanwhile the same share of the next clip is prefetched."""
     begin, end = row_share(clips.offsets[clip + 1] - clips.offsets[clip], share)
+    next_first = clips.offsets[next_clip]
+    start, stop = row_share(clips.offsets[next_clip + 1] - next_first, share)
+    following = coming(clips, next_first + start, next_first + stop)
     part = room.parts[share]
     part[:] = 0
-    add_gradient(room.rows[begin:], end - begin, room.z[begin:], part)
+    add_gradient(room.rows[begin:], end - begin, room.z[begin:], following, part)
 
 
 @compiled
@@ -219,11 +220,11 @@ def help_with(board, stage, helper, clips, order, pools, state, settings, room):
         share = (helper + others) % SHARES
         if take(board, stage, share):
             if stage % STAGES == 1:
-                score_share(share, clips, clip, next_clip, state.theta, room)
+                score_share(share, clips, clip, state.theta, room)
             elif stage % STAGES == 2:
                 pool_share(share, clips, clip, pools, room)
             elif stage % STAGES == 3:
-                gradient_share(share, clips, clip, room)
+                gradient_share(share, clips, clip, next_clip, room)
             else:
                 step_share(share, clips.frames.shape[1], state, settings, room, turn)
             finish(board)
