@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 SHARED_BYTES = 64_000
 """Clips of this mean size are worth two threads, which wait for each other at every step."""
 
+AT_ONCE = 4096
+"""Clips between which Ctrl-C is heard: some tenths of a second."""
+
 
 class Loops(NamedTuple):
     """The modules of ``probes.loops`` that are called from here."""
@@ -110,8 +113,9 @@ def walk(
     groups = max(1, min(threads // together, count))
     edges = [count * group // groups for group in range(groups + 1)]
     walkers = [_Walker(data, adam, pools, weight_decay, clip_weights, slice(*edge)) for edge in pairwise(edges)]
-    numbers = np.array(order)
-    spread(lambda work: work(), [work for walker in walkers for work in walker.works(numbers, together)])
+    for start in range(0, len(order), AT_ONCE):
+        clips = np.array(order[start : start + AT_ONCE])
+        spread(lambda work: work(), [work for walker in walkers for work in walker.works(clips, together)])
     for walker in walkers:
         walker.end()
     adam.steps += len(order)
@@ -140,8 +144,9 @@ class _Walker:
     def works(self, order: NDArray[np.int64], threads: int) -> list[Callable[[], None]]:
         """Return what so many threads are to do, to walk through the clips of ``order`` together."""
         board = torch.zeros(loops().crew.BOARD, dtype=torch.int64).numpy()
-        state = State(*(each.numpy() for each in self._work))
-        shared: Any = self._pools, state, self._settings, self._room
+        state, settings = State(*(each.numpy() for each in self._work)), self._settings
+        self._settings = settings._replace(steps=settings.steps + len(order))
+        shared: Any = self._pools, state, settings, self._room
         module, helping = loops().several, shared
         if self._alone:
             module, helping = loops().single, (state.theta, self._room)

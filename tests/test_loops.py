@@ -73,12 +73,15 @@ def walked(data: FeatureSet, probes: int, threads: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("probes", [1, 2, 16, 19, 40])
-def test_who_does_a_share_of_a_clip_changes_no_bit(probes: int) -> None:
+def test_who_does_a_share_of_a_clip_changes_no_bit(probes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     data = random_set(12, 512, 400)
     assert data.frames.nbytes > len(data) * processor.SHARED_BYTES
     alone, together = walked(data, probes, 1), walked(data, probes, 2)
-    for one, other in zip(alone, together, strict=True):
+    monkeypatch.setattr(processor, "AT_ONCE", 5)
+    interruptible = walked(data, probes, 2)
+    for one, other, third in zip(alone, together, interruptible, strict=True):
         assert torch.equal(one, other)
+        assert torch.equal(one, third)
 
 
 @pytest.mark.parametrize("probes", [1, 3])
