@@ -36,13 +36,18 @@ def fetch(clips, first, rows):
 
 
 @compiled
+def ask(clips, first, last):
+    """Have the frames ``first:last`` of a file read ahead, for they are needed next."""
+    if clips.file[DESCRIPTOR] >= 0:
+        size = _row_bytes(clips)
+        ask_file_for(clips.file[DESCRIPTOR], clips.file[BEGIN] + first * size, (last - first) * size)
+
+
+@compiled
 def coming(clips, first, last):
-    """Return frames ``first:last``, which are needed next, for prefetching; a file is asked for them instead."""
-    if clips.file[DESCRIPTOR] < 0:
-        return clips.frames[first:last]
-    size = _row_bytes(clips)
-    ask_file_for(clips.file[DESCRIPTOR], clips.file[BEGIN] + first * size, (last - first) * size)
-    return clips.frames[:0]
+    """Return the frames ``first:last``, which are needed next, for prefetching: none of a file, which is asked for."""
+    ask(clips, first, last)
+    return clips.frames[first:last] if clips.file[DESCRIPTOR] < 0 else clips.frames[:0]
 
 
 @compiled

@@ -93,26 +93,6 @@ def maximum(context: Any, one: Any, other: Any) -> Any:
 
 
 @intrinsic
-def prefetch(context: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of one number without waiting for it."""
-
-    def ask(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-        prefetch_line(builder, address_of(target, builder, array, *args))
-        return target.get_dummy_value()
-
-    return types.void(array, types.intp), ask
-
-
-@compiled
-def ask_for(rows, first, last):
-    """Prefetch the columns from ``first`` on, before ``last``, of some rows."""
-    for t in range(len(rows)):
-        row = rows[t, first:last]
-        for j in range(0, len(row), LINE_BYTES // row.itemsize):
-            prefetch(row, j)
-
-
-@intrinsic
 def read_shared(context: Any, array: Any, index: Any) -> Any:
     """One int64 as other threads have left it; what they wrote before it can then be read too."""
 
