@@ -23,7 +23,7 @@ from probes.loops.machine import (
 )
 
 SHARES = 2
-"""As many as threads: each sum that one thread hands to another costs time, more shares cost more."""
+"""As many as threads, and as ``steps.step`` adds up: each sum that one thread hands to another costs time."""
 
 END = -1
 PATIENCE = 2000  # looks at the board, some 50 µs, before another program may have the core
