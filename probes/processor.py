@@ -221,7 +221,7 @@ def _numbers(frames: Tensor) -> NDArray[Any]:
 
 
 def _check_reading(clips: Clips) -> None:
-    if clips.file[2]:
+    if clips.file[2]:  # FAILURES in fetching.py
         raise ProbeError(
             f"Frames that were put by in {tempfile.gettempdir()} cannot be read any more: look at that disk, or set "
             "TMPDIR to a folder on another one."

@@ -8,5 +8,6 @@ What numba compiles it keeps on disk, so that only the first use of all has to w
     single.py    one probe: rows are converted from float16 in registers, for the scores and again for the gradient
     several.py   K probes: rows are converted once, then multiplied with the weights of all
     crew.py      two threads at the rows of one clip
+    fetching.py  the rows of a clip, in memory or from a file
     pools.py, steps.py, products.py, machine.py   what these are made of
 """
