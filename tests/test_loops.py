@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -129,3 +131,24 @@ def test_a_changed_file_makes_all_loops_be_compiled_anew(tmp_path: Path) -> None
     twice = once.replace("args[0]", "builder.fadd(args[0], args[0])")
     changed.write_text(there.replace(once, twice))
     assert run() == "7.0"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the processor that is asked for is an x86-64 one")
+def test_products_for_a_processor_with_half_as_wide_registers_are_right(tmp_path: Path) -> None:
+    code = (
+        "import llvmlite.binding\n"
+        "llvmlite.binding.get_host_cpu_features = lambda: {'avx2': True}\n"
+        "import numpy as np\n"
+        "from probes.loops import products\n"
+        "assert products.LANES == 8\n"
+        "random = np.random.default_rng(0)\n"
+        "a = random.standard_normal((16, 70), dtype=np.float32)\n"
+        "b = random.standard_normal((67, 48), dtype=np.float32)\n"
+        "c = np.zeros((16, 48), np.float32)\n"
+        "products.add_product(a, b, c, a[:0])\n"
+        "print(abs(c - a[:, :67] @ b).max() < 1e-4)\n"
+    )
+    other = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=os.environ | other, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "True"
