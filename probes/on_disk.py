@@ -3,7 +3,7 @@
 The file has no name, so that it is gone with the process however that ends; ``TMPDIR`` says on which disk it is. What
 is read stays in the system's page cache as long as there is room, but it is not kept in the process: each window is
 let go when the next one begins, and the window after it is asked for, so that the disk reads while we compute. The
-system's own guesses of what is needed next are turned off, for they would map up to 2 MB around a row that is read.
+system's own guesses of what is needed next are turned off, for they would map far more than the rows that are read.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ class RowFile:
             self._file = tempfile.TemporaryFile(prefix="probes-")  # noqa: SIM115 -- open as long as we are
             self.descriptor = self._file.fileno()
             # Reserved now: a disk that fills up later would end the process without a word.
-            os.posix_fallocate(self.descriptor, 0, size) if hasattr(os, "posix_fallocate") else self._file.truncate(
-                size
-            )
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self.descriptor, 0, size)
+            else:
+                self._file.truncate(size)
             self._map = mmap.mmap(self.descriptor, size)
             self._map.madvise(mmap.MADV_RANDOM)
         except OSError as error:

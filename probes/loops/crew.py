@@ -1,4 +1,4 @@
-"""Two threads at the rows of one clip, some 10⁵ times a second: too often to put a thread to sleep and wake it.
+"""Two threads at the rows of one clip, ten thousands of times a second: too often to let a thread sleep and wake it.
 
 A step of Adam has stages, such as the scores of a clip's rows and then their gradient, and no stage can begin before
 the one before it has ended. Each is cut into ``SHARES``. The leading thread announces a stage, all threads take shares,
@@ -26,7 +26,7 @@ SHARES = 2
 """As many as threads, and as ``steps.step`` adds up: each sum that one thread hands to another costs time."""
 
 END = -1
-PATIENCE = 2000  # looks at the board, some 50 µs, before another program may have the core
+PATIENCE = 2000  # looks at the board before another program may have the core
 _APART = LINE_BYTES // 8
 _STAGE, _DONE, _TAKEN = 0, _APART, 2 * _APART
 BOARD = _TAKEN + SHARES * _APART

@@ -1,7 +1,7 @@
 """The rows of a clip: in memory, or read from a file into a buffer that stays in the processor's cache.
 
-A mapped file would do too, but each page that is looked at for the first time costs half a microsecond, and each that
-is let go another: together more than the arithmetic.
+A mapped file would do too, but to map its pages when they are looked at, and to let go of them, takes as long as the
+arithmetic.
 """
 
 from __future__ import annotations

@@ -241,8 +241,7 @@ def help_walk(board, helper, clips, order, pools, state, settings, room):
 
 @compiled
 def walk(board, clips, order, pools, state, settings, room):
-    """Take one step of Adam for each clip of ``order``; other threads may be in ``help_walk`` until the caller
-    ends that (``crew.end``).
+    """Take one step of Adam for each clip of ``order``; helpers may be in ``help_walk`` until ``crew.end``.
 
     room: also parts [SHARES, …], each of the form of the parameters, and slopes [probes].
     """

@@ -1,7 +1,6 @@
 """One probe: the rows of a clip come from memory once, as stored, for its scores and for its gradient.
 
-Rows are converted from float16 in registers, both times.
-``theta`` float32 [width + 1] are the weights, then the bias.
+Rows are converted from float16 in registers, both times. ``theta`` float32 [width + 1] are the weights, then the bias.
 """
 
 from __future__ import annotations
@@ -156,8 +155,7 @@ def add_scaled(factor, row, out):
 
 @compiled
 def walk(board, clips, order, pools, state, settings, room):
-    """Take one step of Adam for each clip of ``order``; other threads may be in ``help_walk`` until the caller
-    ends that (``crew.end``).
+    """Take one step of Adam for each clip of ``order``; helpers may be in ``help_walk`` until ``crew.end``.
 
     room: z [rows of the longest clip], parts [SHARES, width + 1]. The gradient is that of the loss and of ½·decay·|w|².
     """
