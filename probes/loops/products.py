@@ -29,17 +29,104 @@ ROWS = 8
 
 _INDEX = ir.IntType(64)
 _UNKNOWN = ir.FunctionType(_INDEX, [_INDEX])
+_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_NOTHING = ir.Constant(_VECTOR, ir.Undefined)
+_TO_ALL_LANES = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+
+_Sums = dict[tuple[int, int], Any]
+"""A register for each row and each vector of a tile."""
+
+
+class _Tile:
+    """Writes the instructions that add to one tile; the arguments are those of ``add_tile``, as numba has them."""
+
+    def __init__(self, target: Any, builder: Any, columns: int, signature: Any, args: Any):
+        self.target, self.builder = target, builder
+        self.height, self.vectors, self.at_once = _form(columns)
+        self.cells = [(r, n) for r in range(self.height) for n in range(self.vectors)]
+        c, row, self.column, _, b, _, start, self.each = args
+        self.b, self.c = (signature.args[4], b), (signature.args[0], c)
+        a_struct, b_struct, ahead_struct = (
+            target.make_array(signature.args[k])(target, builder, args[k]) for k in (3, 4, 5)
+        )
+        self.stop, _ = cgutils.unpack_tuple(builder, b_struct.shape)
+        to_row, self.to_step = cgutils.unpack_tuple(builder, a_struct.strides)
+        self.begin = builder.bitcast(a_struct.data, cgutils.voidptr_t)
+        self.wanted = builder.gep(builder.bitcast(ahead_struct.data, cgutils.voidptr_t), [start])
+        self.rows = [builder.add(row, _INDEX(r)) for r in range(self.height)]
+        # What the compiler does not know to be multiples it keeps in registers; else each row waits for the last.
+        self.below = [builder.asm(_UNKNOWN, "", "=r,0", [builder.mul(to_row, row)], False) for row in self.rows]
+
+    def write(self) -> None:
+        """Write all of it."""
+        zeros = dict.fromkeys(self.cells, ir.Constant(_VECTOR, None))
+        step, sums = self._add_steps(_INDEX(0), [zeros] * self.at_once)
+        if self.at_once > 1:
+            _, (rest,) = self._add_steps(step, [sums[0]])
+            sums = [rest, *sums[1:]]
+        for r, row in enumerate(self.rows):
+            for n, address in enumerate(self._across(self.c, row)):
+                total = self.builder.load(address, align=4)
+                for own in sums:
+                    total = self.builder.fadd(total, own[r, n])
+                self.builder.store(total, address, align=4)
+
+    def _across(self, array: tuple[Any, Any], row: Any) -> list[Any]:
+        """Return the addresses of the tile's vectors in a row of b or c."""
+        first = address_of(self.target, self.builder, *array, row, self.column)
+        places = [self.builder.gep(first, [_INDEX(n * LANES)]) for n in range(self.vectors)]
+        return [self.builder.bitcast(each, _VECTOR.as_pointer()) for each in places]
+
+    def _add_steps(self, step: Any, sums: list[_Sums]) -> tuple[Any, list[_Sums]]:
+        """Do ``len(sums)`` steps at a time, each with its own sums, as long as so many are left."""
+        builder, before = self.builder, self.builder.block
+        head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        at, held = builder.phi(_INDEX), [{cell: builder.phi(_VECTOR) for cell in self.cells} for _ in sums]
+        following = builder.add(at, _INDEX(len(sums)))
+        builder.cbranch(builder.icmp_signed("<=", following, self.stop), body, end)
+        builder.position_at_end(body)
+        added = [self._add_step(builder.add(at, _INDEX(k)), each) for k, each in enumerate(held)]
+        builder.branch(head)
+        for phi, first_value, next_value in [
+            (at, step, following),
+            *((held[k][cell], sums[k][cell], added[k][cell]) for k in range(len(sums)) for cell in self.cells),
+        ]:
+            phi.add_incoming(first_value, before)
+            phi.add_incoming(next_value, body)
+        builder.position_at_end(end)
+        return at, held
+
+    def _add_step(self, step: Any, sums: _Sums) -> _Sums:
+        builder, added = self.builder, {}
+        multiply_add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32"
+        )
+        factors = [builder.load(address, align=4) for address in self._across(self.b, step)]
+        prefetch_line(builder, builder.gep(self.wanted, [builder.mul(self.each, step)]))
+        column = builder.gep(self.begin, [builder.mul(self.to_step, step)])
+        for r, below in enumerate(self.below):
+            number = builder.load(builder.bitcast(builder.gep(column, [below]), ir.FloatType().as_pointer()))
+            alone = builder.insert_element(_NOTHING, number, _INDEX(0))
+            everywhere = builder.shuffle_vector(alone, _NOTHING, _TO_ALL_LANES)
+            for n in range(self.vectors):
+                added[r, n] = builder.call(multiply_add, [everywhere, factors[n], sums[r, n]])
+        return added
+
+
+def _form(columns: int) -> tuple[int, int, int]:
+    """Return the rows of a tile, the vectors of a row, and how many steps are summed apart.
+
+    A sum waits for its own last step, so narrow tiles sum every other step apart.
+    """
+    vectors = columns // LANES
+    height = min(ROWS, SUMS // vectors)
+    return height, vectors, SUMS // (vectors * height)
 
 
 def _tile(columns: int) -> tuple[int, Any]:
     """Return how many rows a tile of so many columns has, and what adds to it."""
-    vectors = columns // LANES
-    height = min(ROWS, SUMS // vectors)
-    at_once = SUMS // (vectors * height)  # a sum waits for its own last step: narrow tiles sum every other step apart
-    cells = [(r, n) for r in range(height) for n in range(vectors)]
-    vector = ir.VectorType(ir.FloatType(), LANES)
-    zero, nothing = ir.Constant(vector, None), ir.Constant(vector, ir.Undefined)
-    to_all_lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
 
     @intrinsic
     def add_tile(context: Any, c: Any, i: Any, j: Any, a: Any, b: Any, ahead: Any, start: Any, each: Any) -> Any:
@@ -49,78 +136,12 @@ def _tile(columns: int) -> tuple[int, Any]:
         """
 
         def emit(target: Any, builder: Any, signature: Any, args: Any) -> Any:
-            c_value, row, column, a_value, b_value, ahead_value, start, each_step = args
-            kind = ir.FunctionType(vector, [vector] * 3)
-            multiply_add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-            a_struct, b_struct = (
-                target.make_array(a)(target, builder, a_value),
-                target.make_array(b)(target, builder, b_value),
-            )
-            stop, _ = cgutils.unpack_tuple(builder, b_struct.shape)
-            to_row, to_step = cgutils.unpack_tuple(builder, a_struct.strides)
-            begin = builder.bitcast(a_struct.data, cgutils.voidptr_t)
-            ahead_data = builder.bitcast(target.make_array(ahead)(target, builder, ahead_value).data, cgutils.voidptr_t)
-            wanted = builder.gep(ahead_data, [start])
-            rows = [builder.add(row, _INDEX(r)) for r in range(height)]
-            # What the compiler does not know to be multiples it keeps in registers; else each row waits for the last.
-            below = [builder.asm(_UNKNOWN, "", "=r,0", [builder.mul(to_row, each)], False) for each in rows]
-
-            def across(array: Any, value: Any, at: Any) -> list[Any]:
-                """Return the addresses of the vectors of one row."""
-                begin = address_of(target, builder, array, value, at, column)
-                places = [builder.gep(begin, [_INDEX(n * LANES)]) for n in range(vectors)]
-                return [builder.bitcast(each, vector.as_pointer()) for each in places]
-
-            def add_step(step: Any, sums: dict[Any, Any]) -> dict[Any, Any]:
-                factors = [builder.load(address, align=4) for address in across(b, b_value, step)]
-                prefetch_line(builder, builder.gep(wanted, [builder.mul(each_step, step)]))
-                column_of_a, added = builder.gep(begin, [builder.mul(to_step, step)]), {}
-                for r in range(height):
-                    number = builder.load(
-                        builder.bitcast(builder.gep(column_of_a, [below[r]]), ir.FloatType().as_pointer())
-                    )
-                    alone = builder.insert_element(nothing, number, _INDEX(0))
-                    everywhere = builder.shuffle_vector(alone, nothing, to_all_lanes)
-                    for n in range(vectors):
-                        added[r, n] = builder.call(multiply_add, [everywhere, factors[n], sums[r, n]])
-                return added
-
-            def add_steps(step: Any, sums: list[dict[Any, Any]]) -> tuple[Any, list[dict[Any, Any]]]:
-                """Do ``len(sums)`` steps at a time, as long as so many are left."""
-                before, count = builder.block, _INDEX(len(sums))
-                head, body, end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
-                builder.branch(head)
-                builder.position_at_end(head)
-                at, held = builder.phi(_INDEX), [{cell: builder.phi(vector) for cell in cells} for _ in sums]
-                following = builder.add(at, count)
-                builder.cbranch(builder.icmp_signed("<=", following, stop), body, end)
-                builder.position_at_end(body)
-                added = [add_step(builder.add(at, _INDEX(k)), each) for k, each in enumerate(held)]
-                builder.branch(head)
-                for phi, first_value, next_value in [
-                    (at, step, following),
-                    *((held[k][cell], sums[k][cell], added[k][cell]) for k in range(len(sums)) for cell in cells),
-                ]:
-                    phi.add_incoming(first_value, before)
-                    phi.add_incoming(next_value, body)
-                builder.position_at_end(end)
-                return at, held
-
-            step, sums = add_steps(_INDEX(0), [dict.fromkeys(cells, zero) for _ in range(at_once)])
-            if at_once > 1:
-                _, (rest,) = add_steps(step, [sums[0]])
-                sums = [rest, *sums[1:]]
-            for r in range(height):
-                for n, address in enumerate(across(c, c_value, rows[r])):
-                    total = builder.load(address, align=4)
-                    for each in sums:
-                        total = builder.fadd(total, each[r, n])
-                    builder.store(total, address, align=4)
+            _Tile(target, builder, columns, signature, args).write()
             return target.get_dummy_value()
 
         return types.void(c, types.intp, types.intp, a, b, ahead, types.intp, types.intp), emit
 
-    return height, add_tile
+    return _form(columns)[0], add_tile
 
 
 _wide_rows, _add_wide = _tile(WIDE)
